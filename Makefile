@@ -1,0 +1,58 @@
+# `make` alone lists the targets. PYTHON names the interpreter that .venv is made with:
+#     make install PYTHON=python3.12
+# Every path below is relative and quoted, so that the checkout may lie in a folder with spaces.
+
+PYTHON ?= python3
+ARGS ?=
+RUN := .venv/bin/python -m
+STAMP := .venv/.installed
+
+.PHONY: help install demo test check docs clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /make \1:/p' Makefile | \
+		while IFS=: read -r target purpose; do printf '  %-14s%s\n' "$$target" "$$purpose"; done
+
+install: $(STAMP) ## make .venv with everything in it; nothing to do the second time
+
+demo: install ## train on real English for two minutes, then score and write text
+	@.venv/bin/lstmlm demo
+
+test: install ## run every test, the examples in docstrings included (ARGS="-k state" selects)
+	@$(RUN) pytest $(ARGS)
+
+check: install ## lint, format, types, import floors
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) pytest --quiet tests/contract/test_floors.py
+
+docs: install ## build the documentation into docs/_build/html, warnings being errors
+	@$(RUN) sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean: ## remove .venv and all that was built
+	rm -rf .venv build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find lstmlm tests docs -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is written last: an install that was broken off is taken up again by the next one.
+# A Python without ensurepip (Debian's, say) can't put pip into .venv; its own pip does from outside.
+$(STAMP): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "lstmlm needs Python 3.11 or newer, and PYTHON=$(PYTHON) is not:" \
+			"name one with 'make install PYTHON=/path/to/python3'." >&2; exit 1; }
+	@rm -f $(STAMP)
+	@set -e; \
+	if "$(PYTHON)" -c 'import ensurepip' 2>/dev/null; then \
+		"$(PYTHON)" -m venv .venv; \
+		set -- .venv/bin/python -m pip; \
+	else \
+		"$(PYTHON)" -m venv --without-pip .venv; \
+		set -- "$(PYTHON)" -m pip --python .venv; \
+		"$$@" --version >/dev/null 2>&1 || { \
+			echo "$(PYTHON) has neither ensurepip nor pip 22.3 or newer:" \
+				"install one of them (on Debian: apt install python3-venv)." >&2; exit 1; }; \
+	fi; \
+	"$$@" install --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	@touch $(STAMP)

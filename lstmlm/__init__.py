@@ -1,0 +1,30 @@
+"""LSTM language models of your own text: train, score, generate, as a scikit-learn estimator."""
+
+from lstmlm.config import DecodeConfig
+from lstmlm.errors import (
+    DivergenceError,
+    LstmlmError,
+    ModelFolderError,
+    ParameterError,
+    TextError,
+    TextTypeError,
+)
+from lstmlm.estimator import LSTMLanguageModel
+from lstmlm.measures import Evaluation
+from lstmlm.scoring import ScoredText
+from lstmlm.training import Epoch
+
+__all__ = [
+    "DecodeConfig",
+    "DivergenceError",
+    "Epoch",
+    "Evaluation",
+    "LSTMLanguageModel",
+    "LstmlmError",
+    "ModelFolderError",
+    "ParameterError",
+    "ScoredText",
+    "TextError",
+    "TextTypeError",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,198 @@
+"""Ids to windows: which ids are read side by side, by training and by scoring alike.
+
+A `Corpus` is one long array of ids in which every text is followed by an end mark, and the ranges
+of its texts in it. Read as a stream, it has a single range. The ids are read in groups of `Rows` of
+like length; `walk` leads a group through windows of bounded width with the state carried from one
+window to the next. Nothing here knows tensors, text or the meaning of an id.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Positions = NDArray[np.int64]
+
+MIN_PIECE = 1000  # tokens; no text shorter than this is cut for the sake of more lanes
+POOL_GROUPS = 50  # groups of rows that are sorted by length together in training
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Texts as ids.
+
+    Parameters
+    ----------
+    ids : ndarray of integers, shape (n,)
+        An end mark, then each text's ids and an end mark after them. May be mapped from a file.
+    begins, ends : ndarray of int64, shape (n_texts,)
+        The range of each text in `ids`, its end mark included. A text's first token is predicted
+        from the id that stands before it.
+    """
+
+    ids: NDArray[np.int32]
+    begins: Positions
+    ends: Positions
+
+    @classmethod
+    def of(cls, texts: list[NDArray[np.int32]], end: int) -> "Corpus":
+        """Lay out texts, given as ids without end marks, in memory."""
+        mark = np.array([end], dtype=np.int32)
+        ids = np.concatenate([mark, *(part for text in texts for part in (text, mark))])
+        lengths = np.array([len(text) + 1 for text in texts], dtype=np.int64)
+        ends = 1 + np.cumsum(lengths)
+        return cls(ids, ends - lengths, ends)
+
+    @property
+    def n_texts(self) -> int:
+        """Number of ranges."""
+        return len(self.begins)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens to be predicted, end marks included."""
+        return int((self.ends - self.begins).sum())
+
+    def as_stream(self) -> "Corpus":
+        """Return the same ids as a single range: texts that are consecutive parts of one."""
+        return replace(self, begins=self.begins[:1], ends=self.ends[-1:])
+
+    def take(self, texts: NDArray[np.int64]) -> "Corpus":
+        """Return the corpus of some of the texts, by their numbers."""
+        return replace(self, begins=self.begins[texts], ends=self.ends[texts])
+
+    def split(
+        self, fraction: float, rng: np.random.Generator
+    ) -> tuple["Corpus", "Corpus"] | tuple["Corpus", None]:
+        """Hold out a share of the tokens: whole texts drawn by `rng`, or a single text's end.
+
+        Returns
+        -------
+        kept, held_out : Corpus
+            `held_out` is None where there is too little text to share.
+        """
+        wanted = round(self.n_tokens * fraction)
+        if self.n_tokens < 20 or wanted < 1:
+            return self, None
+        if self.n_texts == 1:
+            cut = self.ends - wanted
+            return replace(self, ends=cut), replace(self, begins=cut)
+        order = rng.permutation(self.n_texts)
+        tokens = np.cumsum((self.ends - self.begins)[order])
+        n_held = int(np.searchsorted(tokens, wanted)) + 1
+        n_held = min(n_held, self.n_texts // 2)
+        return self.take(np.sort(order[n_held:])), self.take(np.sort(order[:n_held]))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Ranges of ids that are read side by side, the longest first.
+
+    Parameters
+    ----------
+    begins, ends : ndarray of int64, shape (B,)
+        Where each row's reading begins and ends.
+    counted : ndarray of int64, shape (B,)
+        From where on its tokens count; what stands before only brings the state up to date.
+    """
+
+    begins: Positions
+    ends: Positions
+    counted: Positions
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One slice of a walk through rows; B shrinks as rows end.
+
+    Parameters
+    ----------
+    positions : ndarray of int64, shape (B, T)
+        Where the targets stand among the ids; the inputs stand one before.
+    counted : ndarray of bool, shape (B, T)
+        Which targets count: not the padding, and not what is only read.
+    fresh : bool
+        Whether the rows start from a zero state; else they are the first B rows of the window
+        before.
+    """
+
+    positions: Positions
+    counted: NDArray[np.bool_]
+    fresh: bool
+
+
+def walk(rows: Rows, width: int, *, first: int | None = None) -> Iterator[Window]:
+    """Lead rows through windows of `width` tokens (the first one of `first`), without a gap."""
+    lengths = rows.ends - rows.begins
+    at, step = 0, first or width
+    while at < lengths[0]:
+        n_live = int(np.searchsorted(-lengths, -at))  # rows longer than `at`
+        step = min(step, int(lengths[0]) - at)
+        positions = rows.begins[:n_live, None] + at + np.arange(step)
+        last = rows.ends[:n_live, None] - 1
+        counted = (positions <= last) & (positions >= rows.counted[:n_live, None])
+        yield Window(np.minimum(positions, last), counted, fresh=at == 0)
+        at, step = at + step, width
+
+
+def group_rows(rows: Rows, n_rows: int, width: int) -> Iterator[Rows]:
+    """Cut sorted rows into groups: `n_rows` long ones, more where they are shorter than `width`.
+
+    A group's first window holds about ``n_rows * width`` tokens either way.
+    """
+    start = 0
+    lengths = rows.ends - rows.begins
+    while start < len(lengths):
+        longest = min(int(lengths[start]), width)
+        stop = start + max(1, n_rows * width // longest)
+        yield Rows(rows.begins[start:stop], rows.ends[start:stop], rows.counted[start:stop])
+        start = stop
+
+
+def rows_of(corpus: Corpus) -> Rows:
+    """Make a row of each text."""
+    return Rows(corpus.begins, corpus.ends, corpus.begins)
+
+
+def sort_rows(rows: Rows) -> Rows:
+    """Order rows by falling length, equal ones as they stand."""
+    return _reorder(rows, np.argsort(rows.begins - rows.ends, kind="stable"))
+
+
+def cut_in_lanes(corpus: Corpus, n_lanes: int, warm_up: int) -> Rows:
+    """Make rows of texts, cutting those that are longer than a lane's share of the corpus.
+
+    A text of at most ``max(n_tokens / n_lanes, MIN_PIECE)`` tokens stays whole. A longer one is cut
+    into equal pieces; each but the first is read from `warm_up` tokens before its start, so that
+    its first counted token meets a state that has seen text.
+    """
+    share = max(-(-corpus.n_tokens // n_lanes), MIN_PIECE)
+    lengths = corpus.ends - corpus.begins
+    n_pieces = -(-lengths // share)
+    number = np.arange(n_pieces.sum()) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
+    begin, length, pieces = (np.repeat(a, n_pieces) for a in (corpus.begins, lengths, n_pieces))
+    counted = begin + length * number // pieces
+    ends = begin + length * (number + 1) // pieces
+    return Rows(np.maximum(begin, counted - warm_up), ends, counted)
+
+
+def shuffled_groups(
+    rows: Rows, n_rows: int, width: int, rng: np.random.Generator
+) -> Iterator[Rows]:
+    """Yield all rows in a random order, in groups of like length."""
+    order = rng.permutation(len(rows.begins))
+    pool = POOL_GROUPS * n_rows * max(1, round(width / max(1, _mean_length(rows))))
+    for start in range(0, len(order), pool):
+        mixed = sort_rows(_reorder(rows, order[start : start + pool]))
+        groups = list(group_rows(mixed, n_rows, width))
+        for number in rng.permutation(len(groups)):
+            yield groups[number]
+
+
+def _reorder(rows: Rows, order: NDArray[np.int64]) -> Rows:
+    return Rows(rows.begins[order], rows.ends[order], rows.counted[order])
+
+
+def _mean_length(rows: Rows) -> float:
+    return float((rows.ends - rows.begins).mean())

@@ -1,0 +1,301 @@
+"""Every setting of the library: its default, its range and what it means, once.
+
+The estimator's parameters and the command line's options carry the same names; their defaults are
+tested equal to, or generated from, the dataclasses here. A value may be ``"auto"`` where its rule
+says so: `lstmlm.defaults` replaces those when a corpus is known.
+"""
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
+
+from lstmlm.errors import ParameterError, did_you_mean
+
+AUTO: Literal["auto"] = "auto"
+Auto = Literal["auto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a setting may be, and its help text.
+
+    Parameters
+    ----------
+    help : str
+        One line for the command line and the documentation.
+    kind : type
+        int, float, bool or str; an int is taken where a float is due.
+    choices : tuple of str
+        For str: the values allowed; empty for any.
+    low, high : float, optional
+        The range, ends included.
+    above, below : float, optional
+        The range, ends excluded.
+    auto, optional : bool
+        Whether ``"auto"`` and None are allowed.
+    """
+
+    help: str
+    kind: type
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    auto: bool = False
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return `value` as a plain Python value, or raise ParameterError naming what is due."""
+        if (value is None and self.optional) or (self.auto and _is_auto(value)):
+            return value
+        plain = _plain(value, self.kind)
+        if plain is None or not self._holds(plain):
+            wrong = f"{name}={value!r} is not valid; {name} is {self.due()}."
+            raise ParameterError(wrong + did_you_mean(str(value), self.choices))
+        return plain
+
+    def due(self) -> str:
+        """Describe the allowed values in words."""
+        if self.choices:
+            kinds = [" or ".join(map(repr, self.choices))]
+        else:
+            named = {int: "an integer", float: "a number", bool: "True or False", str: "a str"}
+            kinds = [" ".join([named[self.kind], *self._bounds()])]
+        if self.auto:
+            kinds.append('"auto"')
+        if self.optional:
+            kinds.append("None")
+        return ", or ".join(kinds)
+
+    def _bounds(self) -> list[str]:
+        words: list[str] = []
+        for text, bound in (
+            ("at least", self.low),
+            ("greater than", self.above),
+            ("at most", self.high),
+            ("less than", self.below),
+        ):
+            if bound is not None:
+                words.append(f"{'and ' if words else ''}{text} {bound:g}")
+        return words
+
+    def _holds(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        if self.kind not in (int, float):
+            return True
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == AUTO
+
+
+def _plain(value: Any, kind: type) -> Any:
+    """Return `value` as a plain `kind`, None where it is none; numpy's scalars are taken."""
+    if kind is str:
+        return str(value) if isinstance(value, str) else None
+    is_bool = isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+    if kind is bool:
+        return bool(value) if is_bool else None
+    due = numbers.Integral if kind is int else numbers.Real
+    return kind(value) if isinstance(value, due) and not is_bool else None
+
+
+def setting(default: Any, help: str, kind: type, **rule: Any) -> Any:
+    """Make a dataclass field that carries its `Rule`."""
+    return field(default=default, metadata={"rule": Rule(help=help, kind=kind, **rule)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of the groups of settings: checks each field against its rule when it is made."""
+
+    def __post_init__(self) -> None:
+        for name, rule in self.rules().items():
+            object.__setattr__(self, name, rule.check(name, getattr(self, name)))
+
+    @classmethod
+    def rules(cls) -> dict[str, Rule]:
+        """Return each field's rule by the field's name."""
+        return {f.name: f.metadata["rule"] for f in fields(cls)}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Take from a larger mapping the fields that belong here."""
+        return cls(**{name: values[name] for name in cls.rules() if name in values})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(Settings):
+    """How text becomes ids."""
+
+    vocab_size: int | Auto = setting(
+        AUTO, "Ids in all, the end mark included.", int, low=2, high=2**24, auto=True
+    )
+    min_frequency: int | Auto = setting(
+        AUTO,
+        "How often a type (for bpe: a merge) must occur in the training text.",
+        int,
+        low=1,
+        auto=True,
+    )
+    lowercase: bool = setting(False, "Read all text in lower case.", bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Settings):
+    """The network."""
+
+    output: Literal["softmax", "adaptive"] | Auto = setting(
+        AUTO,
+        "Output layer; both give exact, normalised probabilities.",
+        str,
+        choices=("softmax", "adaptive"),
+        auto=True,
+    )
+    embedding_dim: int | Auto = setting(
+        AUTO, "Width of the embedding.", int, low=1, high=2**16, auto=True
+    )
+    hidden_size: int | Auto = setting(
+        AUTO, "Width of each recurrent layer.", int, low=1, high=2**16, auto=True
+    )
+    num_layers: int | Auto = setting(AUTO, "Recurrent layers.", int, low=1, high=64, auto=True)
+    tie_weights: bool = setting(True, "Share the embedding's rows with the output layer.", bool)
+    dropout: float | Auto = setting(
+        AUTO, "Dropout after each recurrent layer.", float, low=0, below=1, auto=True
+    )
+    dropout_input: float | Auto = setting(
+        AUTO, "Dropout on the embedded tokens.", float, low=0, below=1, auto=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Settings):
+    """The training."""
+
+    context: Literal["document", "stream"] = setting(
+        "document",
+        "document: each text starts afresh; stream: the texts are consecutive parts of one.",
+        str,
+        choices=("document", "stream"),
+    )
+    max_epochs: int | Auto | None = setting(
+        AUTO,
+        "Passes over the text; auto follows from its size, and is no limit beside max_seconds.",
+        int,
+        low=0,
+        auto=True,
+        optional=True,
+    )
+    max_seconds: float | None = setting(
+        None,
+        "Seconds that fit may take, reading and held-out text included.",
+        float,
+        above=0,
+        optional=True,
+    )
+    batch_size: int | Auto = setting(
+        AUTO, "Lanes of text that are read side by side.", int, low=1, auto=True
+    )
+    bptt_length: int | Auto = setting(
+        AUTO, "Tokens of a window of truncated back-propagation.", int, low=1, auto=True
+    )
+    learning_rate: float | Auto = setting(
+        AUTO, "AdamW's step size at its largest.", float, low=0, auto=True
+    )
+    weight_decay: float = setting(0.01, "AdamW's decoupled weight decay.", float, low=0)
+    clip_norm: float | None = setting(
+        0.5, "Largest norm of a step's gradient; None for no limit.", float, above=0, optional=True
+    )
+    early_stopping: bool = setting(
+        True, "Hold text out, stop when it no longer gets better, keep the best weights.", bool
+    )
+    validation_fraction: float | Auto = setting(
+        AUTO, "Share of the tokens that is held out.", float, above=0, below=1, auto=True
+    )
+    n_iter_no_change: int = setting(
+        5, "Epochs without a better held-out loss that end the training.", int, low=1
+    )
+    precision: Literal["float32", "bf16"] | Auto = setting(
+        AUTO,
+        "Numbers of the training's matrix products; auto: bf16 where the machine has it.",
+        str,
+        choices=("float32", "bf16"),
+        auto=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig(Settings):
+    """How text is generated: the names and meanings of Hugging Face's GenerationConfig.
+
+    Parameters
+    ----------
+    max_new_tokens : int, default 100
+        Tokens to write at most; a text that ends itself is shorter.
+    do_sample : bool, default True
+        Draw each token from the model's distribution; False takes the likeliest.
+    temperature : float, default 1.0
+        The logits are divided by it before sampling: below 1 is bolder, above 1 is wilder.
+    top_k : int, default 0
+        Sample from the k likeliest tokens only; 0 for all.
+    top_p : float, default 1.0
+        Sample from the smallest set of likeliest tokens that holds this much probability
+        (nucleus sampling; Holtzman et al. 2020, section 3.1).
+    """
+
+    max_new_tokens: int = setting(100, "Tokens to write at most.", int, low=0)
+    do_sample: bool = setting(True, "Sample; else take the likeliest token.", bool)
+    temperature: float = setting(1.0, "Divides the logits before sampling.", float, above=0)
+    top_k: int = setting(0, "Sample from the k likeliest tokens only; 0 for all.", int, low=0)
+    top_p: float = setting(
+        1.0, "Sample from the likeliest tokens that hold this probability.", float, above=0, high=1
+    )
+
+    @classmethod
+    def merged(cls, base: "DecodeConfig | Mapping[str, Any] | None", **changes: Any) -> Self:
+        """Return a configuration with some options changed.
+
+        Parameters
+        ----------
+        base : DecodeConfig, dict or None
+            What an estimator has as its ``generation_config``.
+        **changes
+            Options, by name.
+
+        Raises
+        ------
+        ParameterError
+            For an option that doesn't exist, with the nearest one that does, or a value out of
+            range.
+        """
+        given = _mapping(base) | changes
+        known = cls.rules()
+        for name in given:
+            if name not in known:
+                raise ParameterError(
+                    f"{name!r} is not an option of generation; the options are "
+                    f"{', '.join(known)}." + did_you_mean(name, known)
+                )
+        return cls(**given)
+
+
+def _mapping(base: Any) -> dict[str, Any]:
+    if base is None:
+        return {}
+    if isinstance(base, DecodeConfig):
+        return {name: getattr(base, name) for name in base.rules()}
+    if isinstance(base, Mapping):
+        return dict(base)
+    raise ParameterError(
+        f"generation_config is a {type(base).__name__}; give a DecodeConfig, a dict of its options "
+        "or None."
+    )

@@ -1,0 +1,75 @@
+"""What ``"auto"`` becomes: plain numbers that follow from the corpus and the device.
+
+`lstmlm.config` says what may be set; this module fills in what was not.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
+
+ADAPTIVE_FROM = 10_000  # ids from which the adaptive softmax is the faster one by far
+TOKENS_PER_FIT = 12_000_000  # what max_epochs="auto" reads in all, about
+MAX_EPOCHS = 60
+MIN_STEPS = 20  # steps of an epoch, however small the corpus: lanes are given up for them
+
+
+def resolve_text(config: TextConfig, n_chars: int) -> TextConfig:
+    """Settle the size of a learned bpe vocabulary: it grows with the square root of the text."""
+    if config.vocab_size != AUTO:
+        return config
+    size = 8 * round(n_chars**0.5 / 8 * 4)
+    return replace(config, vocab_size=min(max(size, 320), 32_768))
+
+
+def resolve_model(config: ModelConfig, *, n_tokens: int, vocab_size: int) -> ModelConfig:
+    """Settle the network's sizes from the number of training tokens and of ids."""
+    hidden = _by_size(n_tokens, {0: 128, 50_000: 256, 300_000: 512})
+    if config.hidden_size != AUTO:
+        hidden = config.hidden_size
+    embedding = min(hidden, 64 if vocab_size <= 512 else 320)
+    small = n_tokens < 300_000
+    auto: dict[str, Any] = {
+        "output": "adaptive" if vocab_size >= ADAPTIVE_FROM else "softmax",
+        "hidden_size": hidden,
+        "embedding_dim": embedding,
+        "num_layers": 1,
+        "dropout": 0.4 if small else 0.3,
+        "dropout_input": 0.1 if vocab_size <= 512 else 0.3,
+    }
+    return replace(config, **_filled(config, auto))
+
+
+def resolve_train(
+    config: TrainConfig, *, n_tokens: int, vocab_size: int, mean_length: float, fast_bf16: bool
+) -> TrainConfig:
+    """Settle the training's pace from the number of tokens, of ids and the texts' length."""
+    by_char = vocab_size <= 512
+    budget = max(1, min(MAX_EPOCHS, round(TOKENS_PER_FIT / max(1, n_tokens))))
+    window = 100 if by_char else 35
+    if config.context == "document" and window < mean_length <= 2 * window:
+        window = round(mean_length)  # most texts then need one window instead of two
+    auto: dict[str, Any] = {
+        "max_epochs": budget if config.max_seconds is None else None,
+        "batch_size": max(1, min(32 if by_char else 20, n_tokens // (MIN_STEPS * window))),
+        "bptt_length": window,
+        "learning_rate": 3e-3 if by_char else 4e-3,
+        "validation_fraction": min(0.1, max(0.02, 10_000 / max(1, n_tokens))),
+        "precision": "bf16" if fast_bf16 else "float32",
+    }
+    return replace(config, **_filled(config, auto))
+
+
+def cutoffs(vocab_size: int) -> list[int]:
+    """Return where the adaptive softmax's tails begin: 12 % and 36 % of the ids, 2,000 at least."""
+    edges = [max(2_000, round(0.12 * vocab_size)), max(6_000, round(0.36 * vocab_size))]
+    return [edge for edge in edges if edge < vocab_size] or [max(1, vocab_size // 2)]
+
+
+def _filled(config: ModelConfig | TrainConfig, auto: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in auto.items() if getattr(config, name) == AUTO}
+
+
+def _by_size(n_tokens: int, steps: dict[int, int]) -> int:
+    """Return the value of the largest step that `n_tokens` reaches."""
+    return steps[max(size for size in steps if size <= n_tokens)]

@@ -1,0 +1,51 @@
+"""The exceptions of lstmlm, drawn as a tree.
+
+::
+
+    LstmlmError
+    ├── ParameterError      (ValueError)         a parameter or option is unknown or out of range
+    ├── TextError           (ValueError)         texts that cannot be used: none, a bare string
+    ├── TextTypeError       (TypeError)          something among the texts is not a str
+    ├── DivergenceError     (FloatingPointError) a training's loss stopped being finite
+    ├── ModelFolderError    (ValueError)         a folder that is no model, or a damaged one
+    └── InputFileError      (OSError)            a file of texts that can't be read
+
+Each class is also the built-in one that a caller without knowledge of lstmlm would catch.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LstmlmError(Exception):
+    """Base of every exception that lstmlm raises on purpose."""
+
+
+class ParameterError(LstmlmError, ValueError):
+    """A parameter or an option is unknown, of the wrong type or out of its range."""
+
+
+class TextError(LstmlmError, ValueError):
+    """The texts cannot be used: there are none, or a bare string came in their place."""
+
+
+class TextTypeError(LstmlmError, TypeError):
+    """Something among the texts is not a str."""
+
+
+class DivergenceError(LstmlmError, FloatingPointError):
+    """The loss of a training is no longer finite."""
+
+
+class ModelFolderError(LstmlmError, ValueError):
+    """A folder does not hold a model that can be loaded, or may not be written to."""
+
+
+class InputFileError(LstmlmError, OSError):
+    """A file of texts can't be read, or is not what it is taken for."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean ...?" for the known name nearest to `name`, or an empty string."""
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,102 @@
+"""An estimator to and from a model folder."""
+
+import os
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+import tokenizers
+import torch
+from numpy.typing import NDArray
+
+from lstmlm.config import DecodeConfig, ModelConfig, TextConfig, TrainConfig
+from lstmlm.errors import ModelFolderError
+from lstmlm.fitting import Fitted, Plan, describe_architecture
+from lstmlm.model import RecurrentLM
+from lstmlm.storage import TensorReader, load_folder, save_folder
+from lstmlm.text import KINDS, Kind, Tokenizer
+from lstmlm.training import Epoch
+
+RANKS = "tokenizer.ranks"  # the tensor of the tokenizer's ids
+
+
+def save_estimator(estimator: Any, folder: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to a model folder."""
+    config = {
+        "params": {name: _as_json(value) for name, value in estimator.get_params().items()},
+        "settled": estimator.params_,
+        "vocab_size": estimator.vocab_size_,
+        "history": [asdict(epoch) for epoch in estimator.history_],
+    }
+    tensors = dict(estimator.module_.named_parameters())  # names a shared one once
+    ranks = torch.from_numpy(estimator.tokenizer_.ranks)
+    save_folder(folder, config, estimator.tokenizer_.backend.to_str(), tensors | {RANKS: ranks})
+
+
+def load_estimator(
+    folder: str | os.PathLike[str], device: torch.device
+) -> tuple[dict[str, Any], Fitted]:
+    """Read a model folder: the estimator's parameters and what its fit had left.
+
+    Raises
+    ------
+    ModelFolderError
+        If the folder is no model, or its parts don't fit together.
+    """
+    config, tokenizer_json, read_tensors = load_folder(folder)
+    try:
+        settled = config["settled"]
+        plan = Plan(
+            tokenizer=settled["tokenizer"],
+            text=TextConfig.of(settled),
+            model=ModelConfig.of(settled),
+            train=TrainConfig.of(settled),
+        )
+        vocab_size = TextConfig(vocab_size=config["vocab_size"]).vocab_size
+        architecture = describe_architecture(plan.model, int(vocab_size))
+        history = [Epoch(**epoch) for epoch in config["history"]]
+        params = dict(config["params"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFolderError(f"the settings in {folder} are not a model's: {error!r}.") from error
+    module, ranks = _read_module(architecture, read_tensors)
+    tokenizer = _read_tokenizer(tokenizer_json, plan.tokenizer, ranks, folder)
+    return params, Fitted(tokenizer, module.to(device), plan, history)
+
+
+def _read_module(
+    architecture: dict[str, Any], read_tensors: TensorReader
+) -> tuple[RecurrentLM, NDArray[np.int32]]:
+    with torch.device("meta"):
+        sketch = RecurrentLM(**architecture)
+    shapes = {name: tuple(p.shape) for name, p in sketch.named_parameters()}
+    tensors = read_tensors(shapes | {RANKS: (architecture["vocab_size"] - 1,)})
+    ranks = tensors.pop(RANKS).numpy()
+    module = RecurrentLM(**architecture).eval()
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(tensors[name])
+    return module, ranks
+
+
+def _read_tokenizer(
+    tokenizer_json: str, kind: str, ranks: NDArray[np.int32], folder: str | os.PathLike[str]
+) -> Tokenizer:
+    try:
+        backend = tokenizers.Tokenizer.from_str(tokenizer_json)
+    except Exception as error:  # the Rust library raises this very class
+        raise ModelFolderError(f"tokenizer.json in {folder} can't be read: {error}.") from error
+    fits = kind in KINDS and backend.get_vocab_size() == len(ranks)
+    if not fits or not np.array_equal(np.sort(ranks), np.arange(1, len(ranks) + 1)):
+        raise ModelFolderError(f"the tokenizer in {folder} does not fit its model.")
+    return Tokenizer(backend, cast(Kind, kind), ranks)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a parameter as JSON holds it; a random number generator is left out."""
+    if isinstance(value, DecodeConfig):
+        return asdict(value)
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, str | int | float | bool | dict | None) else None

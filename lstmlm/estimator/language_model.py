@@ -1,0 +1,306 @@
+"""`LSTMLanguageModel`: parameters, fitting and keeping."""
+
+import copy
+import os
+from collections.abc import Iterable
+from typing import Any, Self
+
+import torch
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
+from lstmlm.estimator.keeping import load_estimator, save_estimator
+from lstmlm.estimator.reading import ReadsText
+from lstmlm.estimator.writing import WritesText
+from lstmlm.fitting import Fitted, Plan, choose_device, fit_language_model
+from lstmlm.progress import TrainingProgress
+from lstmlm.text import KINDS
+
+_TOKENIZER_RULE = Rule(help="Kind of tokenizer to learn from the text.", kind=str, choices=KINDS)
+_VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0)
+
+
+class LSTMLanguageModel(ReadsText, WritesText):
+    """A recurrent language model of your own text.
+
+    Fitted on texts, it says how probable other texts are and writes new ones. Every parameter may
+    be left alone: ``"auto"`` becomes a number that follows from the text, recorded in ``params_``.
+
+    Parameters
+    ----------
+    tokenizer : {"bpe", "char", "word"}, default "bpe"
+        What a token is. "bpe": byte-level pieces learned from the text, to which nothing is
+        unknown; "char": one character; "word": what stands between white space, where "<unk>" is
+        the unknown token.
+    vocab_size : int or "auto"
+        Number of ids, the end mark included. "auto": for "char" and "word" all types, for "bpe" a
+        number that grows with the text.
+    min_frequency : int or "auto"
+        How often a type (for "bpe" a merge) must occur to be kept. "auto": 2, but 1 for words where
+        the text holds "<unk>".
+    lowercase : bool, default False
+        Read all text in lower case.
+    output : {"softmax", "adaptive"} or "auto"
+        The output layer. Both give exact, normalised probabilities; "adaptive" (Grave et al. 2017)
+        is several times faster where the vocabulary is large.
+    embedding_dim, hidden_size, num_layers : int or "auto"
+        Width of the embedding, width and number of the LSTM layers.
+    tie_weights : bool, default True
+        Share the embedding's rows with the output layer.
+    dropout, dropout_input : float in [0, 1) or "auto"
+        Locked dropout after each LSTM layer, and on the embedded tokens.
+    context : {"document", "stream"}, default "document"
+        "document": every text starts from a fresh state. "stream": texts are consecutive parts of
+        one long text, and the state is carried from each to the next.
+    max_epochs : int, "auto" or None
+        Passes over the text. "auto" follows from its size, and is no limit where `max_seconds` is
+        given; None is no limit. 0 builds the tokenizer and the first weights.
+    max_seconds : float, optional
+        Time that `fit` may take, reading and held-out text included.
+    batch_size, bptt_length : int or "auto"
+        Lanes of text that are read side by side, and the tokens of each that a step sees.
+    learning_rate : float or "auto"
+        AdamW's step size at its largest; it warms up and decays over the given budget.
+    weight_decay : float, default 0.01
+        AdamW's decoupled weight decay.
+    clip_norm : float or None, default 0.5
+        Largest norm of the gradient of a step.
+    early_stopping : bool, default True
+        Hold text out, stop when it gets no better, and keep the weights that were best on it.
+    validation_fraction : float or "auto"
+        Share of the tokens that is held out where `fit` gets no `validation`: the end of a stream
+        or of a single text, else whole texts. "auto" is 2 % where there is plenty.
+    n_iter_no_change : int, default 5
+        Epochs without improvement after which training stops.
+    generation_config : DecodeConfig, dict or None
+        Defaults of the options of `generate`, `generate_stream` and `predict`.
+    device : str or torch.device, default "auto"
+        "auto" takes a CUDA GPU where there is one, else the CPU.
+    precision : {"float32", "bf16"} or "auto"
+        Numbers of the training's matrix products. Scores are computed in float32.
+    random_state : int, RandomState or None
+        Of the first weights, dropout, the order of texts, and generation. The same int gives the
+        same weights, bit for bit on the CPU with the same number of threads, where epochs and not
+        seconds end the training.
+    verbose : int, default 0
+        1 shows the training's progress.
+
+    Attributes
+    ----------
+    tokenizer_ : Tokenizer
+        Text to ids.
+    vocab_size_ : int
+        Number of ids, the end mark included.
+    params_ : dict
+        The parameters of text, network and training as they were settled.
+    n_epochs_ : int
+        Epochs begun.
+    history_ : list of Epoch
+        One record an epoch.
+    module_ : RecurrentLM
+        The network.
+    device_ : torch.device
+        Where it is.
+
+    Examples
+    --------
+    >>> from lstmlm import LSTMLanguageModel
+    >>> texts = ["the cat sat on the mat", "the dog sat on the log"] * 20
+    >>> lm = LSTMLanguageModel(tokenizer="word", max_epochs=20, random_state=0).fit(texts)
+    >>> lm.perplexity(["the cat sat on the log"]) < lm.perplexity(["log the on sat cat the"])
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Any = "bpe",
+        vocab_size: Any = "auto",
+        min_frequency: Any = "auto",
+        lowercase: Any = False,
+        output: Any = "auto",
+        embedding_dim: Any = "auto",
+        hidden_size: Any = "auto",
+        num_layers: Any = "auto",
+        tie_weights: Any = True,
+        dropout: Any = "auto",
+        dropout_input: Any = "auto",
+        context: Any = "document",
+        max_epochs: Any = "auto",
+        max_seconds: Any = None,
+        batch_size: Any = "auto",
+        bptt_length: Any = "auto",
+        learning_rate: Any = "auto",
+        weight_decay: Any = 0.01,
+        clip_norm: Any = 0.5,
+        early_stopping: Any = True,
+        validation_fraction: Any = "auto",
+        n_iter_no_change: Any = 5,
+        generation_config: Any = None,
+        device: Any = "auto",
+        precision: Any = "auto",
+        random_state: Any = None,
+        verbose: Any = 0,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
+        self.min_frequency = min_frequency
+        self.lowercase = lowercase
+        self.output = output
+        self.embedding_dim = embedding_dim
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.tie_weights = tie_weights
+        self.dropout = dropout
+        self.dropout_input = dropout_input
+        self.context = context
+        self.max_epochs = max_epochs
+        self.max_seconds = max_seconds
+        self.batch_size = batch_size
+        self.bptt_length = bptt_length
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.generation_config = generation_config
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self, texts: Iterable[str], y: Any = None, validation: Iterable[str] | None = None
+    ) -> Self:
+        """Learn a tokenizer and train a model.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            The training text; a one-shot generator may be larger than memory.
+        y : ignored
+            There for scikit-learn's pipelines.
+        validation : iterable of str, optional
+            Held-out text, in place of a part of `texts`.
+
+        Returns
+        -------
+        LSTMLanguageModel
+            The estimator itself.
+
+        Raises
+        ------
+        TextError
+            If `texts` is a single str, a mapping, a table, or empty.
+        TextTypeError
+            If something among the texts is not a str.
+        ParameterError
+            If a parameter is out of its range.
+        DivergenceError
+            If the loss stops being finite.
+
+        Notes
+        -----
+        Interrupting it (Ctrl-C) keeps the best weights so far, with a warning.
+        """
+        plan = self._plan()
+        device = choose_device(self.device)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        with TrainingProgress(enabled=self.verbose > 0) as watch:
+            fitted = fit_language_model(
+                texts, validation, plan, device=device, seed=seed, watch=watch
+            )
+        self._adopt(fitted)
+        return self
+
+    def _plan(self) -> Plan:
+        """Check all parameters."""
+        _VERBOSE_RULE.check("verbose", self.verbose)
+        DecodeConfig.merged(self.generation_config)
+        values = self.get_params(deep=False)
+        return Plan(
+            tokenizer=_TOKENIZER_RULE.check("tokenizer", self.tokenizer),
+            text=TextConfig.of(values),
+            model=ModelConfig.of(values),
+            train=TrainConfig.of(values),
+        )
+
+    def _adopt(self, fitted: Fitted) -> None:
+        """Take over what a fit or a folder gave: all attributes at once."""
+        self.tokenizer_ = fitted.tokenizer
+        self.vocab_size_ = fitted.tokenizer.vocab_size
+        self.params_ = fitted.plan.as_params()
+        self.n_epochs_ = len(fitted.history)
+        self.history_ = fitted.history
+        self.module_ = fitted.module
+        self.device_ = fitted.module.device
+
+    # ---- keeping ----
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model to a folder that `load` reads; an older model there is replaced.
+
+        Parameters
+        ----------
+        folder : path
+            Its name. The folder is written under a temporary name and renamed.
+
+        Raises
+        ------
+        ModelFolderError
+            If something is there that is not a model; nothing is written then.
+        """
+        check_is_fitted(self)
+        save_estimator(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "auto") -> Self:
+        """Read a model that `save` wrote. No code in the folder is run.
+
+        Parameters
+        ----------
+        folder : path
+            Its name.
+        device : str or torch.device, default "auto"
+            Where the model shall work.
+
+        Returns
+        -------
+        LSTMLanguageModel
+
+        Raises
+        ------
+        ModelFolderError
+            If the folder is no model, or was cut off or altered.
+        ParameterError
+            If the device can't be used.
+        """
+        params, fitted = load_estimator(folder, choose_device(device))
+        estimator = cls(**params | {"device": device})
+        estimator._adopt(fitted)
+        return estimator
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if "module_" in state and state["device_"].type != "cpu":
+            state |= {"module_": copy.deepcopy(self.module_).cpu()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "module_" in state and self.device_.type != "cpu":
+            self.device_ = choose_device("auto")
+            self.module_.to(self.device_)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.target_tags.required = False
+        return tags

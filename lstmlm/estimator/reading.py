@@ -1,0 +1,168 @@
+"""The estimator's methods that read texts and say how probable they are."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from lstmlm.config import Rule
+from lstmlm.measures import Evaluation, Tally
+from lstmlm.model import RecurrentLM
+from lstmlm.scoring import Scorer
+from lstmlm.text import Tokenizer, check_iterable, check_text, each_text
+
+SCORE_BATCH = 2048  # texts that are read together at most
+PIPE_BATCH = 256  # texts that pipe reads ahead at most
+
+_BATCH_RULE = Rule(help="Texts that are read ahead at most.", kind=int, low=1)
+
+
+class ReadsText(BaseEstimator):
+    """The half of `LSTMLanguageModel` that scores."""
+
+    tokenizer_: Tokenizer
+    module_: RecurrentLM
+    params_: dict[str, Any]
+
+    def score(self, texts: Iterable[str], y: Any = None) -> float:
+        """Return minus the perplexity per token: greater is better, as model selection needs.
+
+        Perplexities per token compare models of one tokenizer only. Between tokenizers compare
+        ``evaluate(texts).bits_per_char``, and see its ``unknown_rate``.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            What to score; at least one text.
+        y : ignored
+            There for scikit-learn's pipelines.
+
+        Returns
+        -------
+        float
+        """
+        return -self.perplexity(texts)
+
+    def perplexity(self, texts: Iterable[str], per: str = "token") -> float:
+        """Return exp(nats / units) over all texts together.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            What to score; at least one text.
+        per : {"token", "word", "char", "byte"}
+            The unit. Each text's end mark counts as one of any.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ParameterError
+            If `per` is no unit.
+        TextError
+            If there are no texts.
+        """
+        Tally().count(per)
+        return self._scorer().tally(each_text(texts), SCORE_BATCH).perplexity(per)
+
+    def score_samples(self, texts: Iterable[str]) -> NDArray[np.float64]:
+        """Return the log-probability of each text, its end mark included.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            What to score.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_texts,)
+            In nats.
+        """
+        log_probs = self._scorer().log_probs(each_text(texts), SCORE_BATCH)
+        return np.fromiter(log_probs, dtype=np.float64)
+
+    def evaluate(self, texts: Iterable[str]) -> Evaluation:
+        """Return all figures of texts taken together.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            What to score; at least one text.
+
+        Returns
+        -------
+        Evaluation
+        """
+        tally = self._scorer().tally(each_text(texts), SCORE_BATCH, accuracy=True)
+        return Evaluation.from_tally(tally)
+
+    def pipe(
+        self,
+        texts: Iterable[Any],
+        batch_size: int = PIPE_BATCH,
+        as_tuples: bool = False,
+        error_handler: Callable[[Any, Exception], None] | None = None,
+    ) -> Iterator[Any]:
+        """Score texts as they come: lazily, in order, in bounded memory.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            May be endless. With `as_tuples`, of (text, anything) pairs.
+        batch_size : int, default 256
+            Texts that are read ahead at most; with 1 each result comes before the next text is
+            asked for.
+        as_tuples : bool, default False
+            Yield (ScoredText, anything) pairs.
+        error_handler : callable, optional
+            Called with what is no str and the exception, in place of raising it; such a text is
+            left out of the results.
+
+        Yields
+        ------
+        ScoredText
+        """
+        scorer = self._scorer()
+        _BATCH_RULE.check("batch_size", batch_size)
+        check_iterable(texts)
+        return _pipe(scorer, texts, batch_size, as_tuples=as_tuples, error_handler=error_handler)
+
+    def _scorer(self) -> Scorer:
+        check_is_fitted(self)
+        stream = self.params_["context"] == "stream"
+        return Scorer(self.module_, self.tokenizer_, stream=stream)
+
+
+def _pipe(
+    scorer: Scorer,
+    items: Iterable[Any],
+    batch_size: int,
+    *,
+    as_tuples: bool,
+    error_handler: Callable[[Any, Exception], None] | None,
+) -> Iterator[Any]:
+    """Score texts, keeping beside each what came with it."""
+    companions: deque[Any] = deque()
+
+    def texts() -> Iterator[str]:
+        for position, item in enumerate(items):
+            try:
+                text, companion = item if as_tuples else (item, None)
+                text = check_text(text, position)
+            except (TypeError, ValueError) as error:
+                if error_handler is None:
+                    raise
+                error_handler(item, error)
+                continue
+            companions.append(companion)
+            yield text
+
+    for scored in scorer.pipe(texts(), batch_size):
+        companion = companions.popleft()
+        yield (scored, companion) if as_tuples else scored

@@ -1,0 +1,158 @@
+"""Texts in files: plain lines, JSON Lines, whole files; gzip; standard input."""
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lstmlm.errors import InputFileError, did_you_mean
+
+STDIN = "-"
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+TEXT_SUFFIXES = (".txt", ".text", ".md")
+DEFAULT_FIELD = "text"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text in a file.
+
+    Parameters
+    ----------
+    text : str
+        The text: a line, a row's field, or a file.
+    where : str
+        File and line, for messages.
+    fields : dict
+        Of a JSON row: all its fields.
+    """
+
+    text: str
+    where: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def read_rows(
+    inputs: Iterable[str], *, field: str | None = None, whole_files: bool = False
+) -> Iterator[Row]:
+    r"""Read texts one by one.
+
+    A text is a line (ended by ``\n`` or ``\r\n`` alone; a blank line is a text) or the field of
+    a row of JSON Lines, by the file's ending; ``.gz`` is unpacked.
+
+    Parameters
+    ----------
+    inputs : iterable of str
+        Files, folders (their .txt, .text, .md, .jsonl and .ndjson files, gzipped or not, in the
+        order of their names), and ``-`` for standard input.
+    field : str, optional
+        The field that holds the text of a JSON row, "text" by default. If it is given, standard
+        input is read as JSON Lines.
+    whole_files : bool
+        Take each file as one text.
+
+    Raises
+    ------
+    InputFileError
+        If a file can't be read, is not UTF-8, or a row is no JSON object with that field.
+    """
+    for name in inputs:
+        for path in _files(name):
+            with _opened(path) as lines:
+                if whole_files:
+                    yield Row(_whole(lines, path), path)
+                elif _is_json(path) or (path == STDIN and field):
+                    yield from _json_rows(lines, path, field or DEFAULT_FIELD)
+                else:
+                    yield from _line_rows(lines, path)
+
+
+def _files(name: str) -> list[str]:
+    """Return the files that an input stands for."""
+    path = Path(name)
+    if name == STDIN or path.is_file():
+        return [name]
+    if not path.is_dir():
+        raise InputFileError(f"{name}: no such file or folder.")
+    found = [str(p) for p in sorted(path.rglob("*")) if p.is_file() and _is_text(p.name)]
+    if not found:
+        endings = ", ".join(TEXT_SUFFIXES + JSON_SUFFIXES)
+        raise InputFileError(
+            f"{name}: no file in this folder ends in {endings} (or these and .gz)."
+        )
+    return found
+
+
+def _is_text(name: str) -> bool:
+    return name.removesuffix(".gz").endswith(TEXT_SUFFIXES + JSON_SUFFIXES)
+
+
+def _is_json(name: str) -> bool:
+    return name.removesuffix(".gz").endswith(JSON_SUFFIXES)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """Open a file for its bytes; its faults become InputFileError."""
+    try:
+        if path == STDIN:
+            yield sys.stdin.buffer
+        elif path.endswith(".gz"):
+            with gzip.open(path, "rb") as unpacked:
+                yield io.BufferedReader(unpacked)
+        else:
+            with Path(path).open("rb") as file:
+                yield file
+    except (OSError, EOFError) as error:
+        if isinstance(error, InputFileError | BrokenPipeError):
+            raise
+        raise InputFileError(f"{path} can't be read: {error}.") from error
+
+
+def _decode(data: bytes, where: str, *, first: bool) -> str:
+    try:
+        return data.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputFileError(
+            f"{where} is not UTF-8 (byte {error.start} is 0x{data[error.start]:02x}); "
+            "convert the file to UTF-8 first."
+        ) from error
+
+
+def _whole(lines: BinaryIO, path: str) -> str:
+    return _decode(lines.read(), path, first=True)
+
+
+def _line_rows(lines: BinaryIO, path: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        text = _decode(line, where, first=number == 1)
+        yield Row(text.removesuffix("\n").removesuffix("\r"), where)
+
+
+def _json_rows(lines: BinaryIO, path: str, field: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        decoded = _decode(line, where, first=number == 1)
+        if not decoded.strip():
+            continue
+        try:
+            fields = json.loads(decoded)
+        except ValueError as error:
+            raise InputFileError(f"{where} is not JSON: {error}.") from error
+        if not isinstance(fields, dict):
+            raise InputFileError(f"{where} is a {type(fields).__name__}; a JSON object is needed.")
+        if field not in fields:
+            raise InputFileError(
+                f"{where} has no field {field!r}; it has {', '.join(map(repr, fields)) or 'none'}. "
+                "Name the field of the text with --field." + did_you_mean(field, fields)
+            )
+        if not isinstance(fields[field], str):
+            kind = type(fields[field]).__name__
+            raise InputFileError(f"{where}: the field {field!r} is a {kind}; a string is needed.")
+        yield Row(fields[field], where, fields)

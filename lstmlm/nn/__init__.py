@@ -1,0 +1,1 @@
+"""The parts of the network: states, recurrent layers, dropout, output layers. No text in here."""

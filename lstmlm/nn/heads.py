@@ -1,0 +1,308 @@
+"""Output layers: from the last layer's features to exact, normalised probabilities of the next id.
+
+Both layers answer the same four calls on features of shape (N, D), where N counts only the tokens
+that count: `loss` for training, `nll` for scoring, `log_probs` for sampling, `best` for greedy
+choices. None of `loss`, `nll` and `best` holds more than `CHUNK_LOGITS` logits at a time.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHUNK_LOGITS = 1 << 24  # 64 MiB of float32
+
+
+class Head(nn.Module):
+    """What output layers share: a matrix with a row for each id, perhaps the embedding's.
+
+    Parameters
+    ----------
+    width : int
+        Width of the features, D.
+    vocab_size : int
+        Number of ids, V.
+    embedding : Parameter, shape (V, D), or None
+        The embedding, to share its rows; None for rows of the layer's own.
+    """
+
+    def __init__(self, width: int, vocab_size: int, embedding: nn.Parameter | None) -> None:
+        super().__init__()
+        self.weight = (
+            nn.Parameter(torch.zeros(vocab_size, width)) if embedding is None else embedding
+        )
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def initialise(self, generator: torch.Generator, *, tied: bool) -> None:
+        """Draw the first weights; with tied rows the embedding has drawn them already."""
+        if not tied:
+            nn.init.uniform_(self.weight, -0.1, 0.1, generator=generator)
+
+    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return minus the log-probability of `targets`, summed, with gradients.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, D)
+            Features.
+        targets : Tensor of int64, shape (N,)
+            Ids.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Nats.
+        """
+        raise NotImplementedError
+
+    def nll(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return minus each target's log-probability, shape (N,), in nats, without gradients."""
+        raise NotImplementedError
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """Return the log-probabilities of all ids, shape (N, V); they sum to 1 after exp."""
+        raise NotImplementedError
+
+    def best(self, x: Tensor) -> Tensor:
+        """Return the likeliest id at each place, shape (N,)."""
+        raise NotImplementedError
+
+
+class Softmax(Head):
+    """The softmax over all ids."""
+
+    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        """See `Head.loss`."""
+        return linear_cross_entropy(x, self.weight, self.bias, targets)
+
+    @torch.no_grad()
+    def nll(self, x: Tensor, targets: Tensor) -> Tensor:
+        """See `Head.nll`."""
+        return _chunked_nll(x, self.weight, self.bias, targets)
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """See `Head.log_probs`."""
+        return F.linear(x, self.weight, self.bias).log_softmax(-1)
+
+    @torch.no_grad()
+    def best(self, x: Tensor) -> Tensor:
+        """See `Head.best`."""
+        chunks = [F.linear(rows, self.weight, self.bias).argmax(-1)
+                  for rows in torch.split(x, _chunk_rows(self.weight))]  # fmt: skip
+        return torch.cat(chunks) if chunks else x.new_empty(0, dtype=torch.int64)
+
+
+class AdaptiveSoftmax(Head):
+    r"""The adaptive softmax (Grave et al. 2017, section 4): frequent ids first, others in tails.
+
+    Ids are numbered by falling frequency. The head holds the ids below the first cut-off and a
+    class for each tail; a tail's ids are only computed where the tail is the target's::
+
+        log p(v) = log p_head(v)                          v below the first cut-off
+        log p(v) = log p_head(tail k) + log p_k(v)        v in tail k
+
+    Here all rows have the features' width, so that they can be the embedding's own, and a tail k
+    sees the features through a projection P_k (Grave et al. shrink the tails' width instead). A
+    tail's class starts with the logarithm of the tail's size added to its logit, so that zero
+    weights mean the uniform distribution.
+
+    Parameters
+    ----------
+    width, vocab_size, embedding
+        See `Head`.
+    cutoffs : sequence of int
+        The first id of each tail, rising, above 0 and below `vocab_size`.
+    """
+
+    log_sizes: Tensor
+
+    def __init__(
+        self, width: int, vocab_size: int, embedding: nn.Parameter | None, cutoffs: list[int]
+    ) -> None:
+        super().__init__(width, vocab_size, embedding)
+        edges = [0, *cutoffs, vocab_size]
+        self.edges = edges
+        self.sizes = [high - low for low, high in pairwise(edges)]
+        self.cluster_weight = nn.Parameter(torch.zeros(len(cutoffs), width))
+        self.cluster_bias = nn.Parameter(torch.zeros(len(cutoffs)))
+        self.projections = nn.Parameter(torch.zeros(len(cutoffs), width, width))
+        log_sizes = torch.tensor([math.log(size) for size in self.sizes[1:]])
+        self.register_buffer("log_sizes", log_sizes, persistent=False)
+
+    def initialise(self, generator: torch.Generator, *, tied: bool) -> None:
+        """See `Head.initialise`; projections start near the identity."""
+        super().initialise(generator, tied=tied)
+        nn.init.uniform_(self.cluster_weight, -0.1, 0.1, generator=generator)
+        with torch.no_grad():
+            self.projections.copy_(torch.eye(self.projections.shape[-1]))
+
+    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        """See `Head.loss`."""
+        (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
+        total = linear_cross_entropy(x, weight, bias, self._head_targets(targets))
+        for k, rows in self._rows_by_tail(targets):
+            projected = x[rows] @ self.projections[k].T
+            inside = targets[rows] - self.edges[k + 1]
+            total = total + linear_cross_entropy(projected, tails[k], tail_biases[k], inside)
+        return total
+
+    @torch.no_grad()
+    def nll(self, x: Tensor, targets: Tensor) -> Tensor:
+        """See `Head.nll`."""
+        (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
+        nll = _chunked_nll(x, weight, bias, self._head_targets(targets))
+        for k, rows in self._rows_by_tail(targets):
+            projected = x[rows] @ self.projections[k].T
+            inside = targets[rows] - self.edges[k + 1]
+            nll[rows] += _chunked_nll(projected, tails[k], tail_biases[k], inside)
+        return nll
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """See `Head.log_probs`."""
+        (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
+        head = F.linear(x, weight, bias).log_softmax(-1)
+        parts = [head[:, : self.sizes[0]]]
+        for k, (rows, tail_bias) in enumerate(zip(tails, tail_biases, strict=True)):
+            inside = F.linear(x @ self.projections[k].T, rows, tail_bias).log_softmax(-1)
+            parts.append(inside + head[:, self.sizes[0] + k].unsqueeze(1))
+        return torch.cat(parts, dim=-1)
+
+    @torch.no_grad()
+    def best(self, x: Tensor) -> Tensor:
+        """See `Head.best`; a tail is computed only where its class beats the head's best id."""
+        chunks = [self._best(rows) for rows in torch.split(x, _chunk_rows(self.weight))]
+        return torch.cat(chunks) if chunks else x.new_empty(0, dtype=torch.int64)
+
+    def _best(self, x: Tensor) -> Tensor:
+        (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
+        head = F.linear(x, weight, bias).log_softmax(-1)
+        top, best = head[:, : self.sizes[0]].max(-1)
+        for k, (rows_of_tail, tail_bias) in enumerate(zip(tails, tail_biases, strict=True)):
+            tail = head[:, self.sizes[0] + k]
+            rows = (tail > top).nonzero().squeeze(1)
+            projected = x[rows] @ self.projections[k].T
+            inside, at = F.linear(projected, rows_of_tail, tail_bias).log_softmax(-1).max(-1)
+            better = inside + tail[rows] > top[rows]
+            winners = rows[better]
+            top[winners] = (inside + tail[rows])[better]
+            best[winners] = at[better] + self.edges[k + 1]
+        return best
+
+    def _head_and_tails(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the rows and the biases of the head (its classes last) and of each tail."""
+        weights, biases = (
+            list(torch.split(self.weight, self.sizes)),
+            list(torch.split(self.bias, self.sizes)),
+        )
+        weights[0] = torch.cat([weights[0], self.cluster_weight])
+        biases[0] = torch.cat([biases[0], self.cluster_bias + self.log_sizes])
+        return weights, biases
+
+    def _head_targets(self, targets: Tensor) -> Tensor:
+        """Return each target's place in the head: its id, or its tail's class."""
+        first = self.edges[1]
+        tail = torch.bucketize(targets, targets.new_tensor(self.edges[2:-1]), right=True)
+        return torch.where(targets < first, targets, tail + first)
+
+    def _rows_by_tail(self, targets: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield each tail's number and the rows whose target it holds, where there are any."""
+        for k, (low, high) in enumerate(pairwise(self.edges[1:])):
+            rows = ((targets >= low) & (targets < high)).nonzero().squeeze(1)
+            if len(rows):
+                yield k, rows
+
+
+def make_head(
+    kind: str, width: int, vocab_size: int, embedding: nn.Parameter | None, cutoffs: list[int]
+) -> Head:
+    """Make the output layer of one kind: "softmax", or "adaptive" with its cut-offs."""
+    if kind == "softmax":
+        return Softmax(width, vocab_size, embedding)
+    return AdaptiveSoftmax(width, vocab_size, embedding, cutoffs)
+
+
+def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed cross-entropy of a linear layer followed by a softmax, in nats.
+
+    The logits are made, used for the gradients and thrown away chunk by chunk. Under autocast the
+    products are taken in its type, sums and the softmax in float32.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, D)
+    weight : Tensor, shape (V, D)
+    bias : Tensor, shape (V,)
+    targets : Tensor of int64, shape (N,)
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        x, weight, bias, targets, dtype
+    )
+    return total
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """The gradient of the logits is softmax - one-hot; it is known as soon as the logits are."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        rows, columns = x.to(dtype), weight.to(dtype)
+        grad_x = torch.empty_like(rows)
+        total, grad_weight, grad_bias = bias.new_zeros(()), None, None
+        at = 0
+        with torch.autocast(x.device.type, enabled=False):
+            for part in torch.split(rows, _chunk_rows(weight)):
+                here = slice(at, at + len(part))
+                at += len(part)
+                logits = (part @ columns.T).to(bias.dtype).add_(bias)
+                log_norm = logits.logsumexp(-1, keepdim=True)
+                target = targets[here].unsqueeze(1)
+                total += (log_norm - logits.gather(1, target)).sum()
+                grad = logits.sub_(log_norm).exp_()
+                grad.scatter_add_(1, target, grad.new_full((1, 1), -1.0).expand_as(target))
+                grad_bias = _add(grad_bias, grad.sum(0))
+                grad = grad.to(dtype)
+                grad_x[here] = grad @ columns
+                grad_weight = _add(grad_weight, (grad.T @ part).to(weight.dtype))
+        ctx.save_for_backward(grad_x.to(x.dtype), grad_weight, grad_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        x, weight, bias = ctx.saved_tensors
+        upstream = grads[0]
+        if upstream != 1:  # training sums the loss itself, and spares these copies
+            x, weight, bias = x * upstream, weight * upstream, bias * upstream
+        return x, weight, bias, None, None
+
+
+def _add(total: Tensor | None, part: Tensor) -> Tensor:
+    """Add in place; the first part is the total itself, which spares a buffer of zeros."""
+    return part if total is None else total.add_(part)
+
+
+def _chunked_nll(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    nll = torch.empty(len(x), dtype=bias.dtype, device=x.device)
+    at = 0
+    for part in torch.split(x, _chunk_rows(weight)):
+        here = slice(at, at + len(part))
+        at += len(part)
+        logits = F.linear(part, weight, bias)
+        chosen = logits.gather(1, targets[here].unsqueeze(1)).squeeze(1)
+        nll[here] = logits.logsumexp(-1) - chosen
+    return nll
+
+
+def _chunk_rows(weight: Tensor) -> int:
+    return max(1, CHUNK_LOGITS // weight.shape[0])

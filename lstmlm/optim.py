@@ -1,0 +1,58 @@
+"""How weights move: the optimiser, the learning rate over the training, the gradient's limit."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+WARM_UP = 0.04  # shares of the training: the rate rises,
+PLATEAU = 0.30  # stays until here,
+FINAL_RATE = 0.02  # and falls on half a cosine to this share of its largest value
+
+
+def make_optimiser(
+    model: nn.Module, *, learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov and Hutter 2019); biases don't decay.
+
+    beta2 is 0.99: trainings of a few thousand steps need a shorter memory than the usual 0.999.
+    """
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+def rate_at(progress: float) -> float:
+    """Return the learning rate's share of its largest value after a share of the training.
+
+    Parameters
+    ----------
+    progress : float in [0, 1]
+        How much of the training's budget (tokens or seconds) is used up.
+    """
+    if progress < WARM_UP:
+        return max(progress / WARM_UP, 0.02)
+    if progress < PLATEAU:
+        return 1.0
+    fallen = min(1.0, (progress - PLATEAU) / (1 - PLATEAU))
+    return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fallen)) / 2
+
+
+def scale_and_clip(
+    parameters: Iterable[nn.Parameter], scale: float, max_norm: float | None
+) -> None:
+    """Multiply all gradients by `scale`, and by less where their norm would exceed `max_norm`.
+
+    A gradient of a loss summed over n tokens becomes that of the mean with ``scale=1/n``, in the
+    same pass over memory that clipping needs (Pascanu et al. 2013, section 3.2).
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    factor: float | torch.Tensor = scale
+    if max_norm is not None:
+        norm = torch.nn.utils.get_total_norm(grads) * scale
+        factor = scale * (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(grads, factor)

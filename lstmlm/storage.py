@@ -1,0 +1,283 @@
+"""Everything that lies on a disk: spooled texts, the id file, the model folder.
+
+A model folder holds ``config.json``, ``tokenizer.json``, ``model.safetensors`` and
+``MANIFEST.json`` (format version, sha256 and size of the others). Loading one runs no code, follows
+no link, reaches no network, and checks sizes and shapes before it allocates.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lstmlm.batches import Corpus
+from lstmlm.errors import ModelFolderError
+from lstmlm.text import END, Tokenizer, in_chunks, readable
+
+FORMAT_VERSION = 1
+MANIFEST = "MANIFEST.json"
+CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+FILES = (CONFIG, TOKENIZER, WEIGHTS)
+MAX_JSON_BYTES = 1 << 28
+TensorReader = Callable[[dict[str, tuple[int, ...]]], dict[str, Tensor]]
+_LENGTH = struct.Struct("<Q")
+
+
+# ---- texts and ids ----
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """Give a temporary folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="lstmlm-") as folder:
+        yield Path(folder)
+
+
+class SpooledTexts:
+    """Texts of a one-shot iterable, kept in a file so that they can be read more than once.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Read at once, to its end.
+    path : Path
+        The file that is written: each text's length in bytes, then its bytes.
+    """
+
+    def __init__(self, texts: Iterable[str], path: Path) -> None:
+        self._path = path
+        with path.open("wb") as file:
+            for text in texts:
+                data = readable(text).encode()
+                file.write(_LENGTH.pack(len(data)))
+                file.write(data)
+
+    def __iter__(self) -> Iterator[str]:
+        with self._path.open("rb") as file:
+            while header := file.read(_LENGTH.size):
+                yield file.read(_LENGTH.unpack(header)[0]).decode()
+
+
+def write_corpus(texts: Iterable[str], tokenizer: Tokenizer, path: Path) -> Corpus:
+    """Encode texts into a file of ids and return it, mapped into memory.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Read once.
+    tokenizer : Tokenizer
+        Its ids are written as int32, an end mark first and after each text.
+    path : Path
+        The file.
+    """
+    lengths: list[int] = []
+    with path.open("wb") as file:
+        _write_ids(file, [END])
+        for chunk in in_chunks(texts):
+            for ids in tokenizer.encode(chunk):
+                _write_ids(file, ids)
+                _write_ids(file, [END])
+                lengths.append(len(ids) + 1)
+    ends = 1 + np.cumsum(np.array(lengths, dtype=np.int64))
+    return Corpus(np.memmap(path, dtype=np.int32, mode="r+"), ends - np.array(lengths), ends)
+
+
+def renumber(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer:
+    """Give a corpus's ids new numbers, in the order of their frequency, in its file.
+
+    Returns
+    -------
+    Tokenizer
+        The same tokenizer with the new numbers.
+    """
+    counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    for part in _parts(corpus.ids):
+        counts += np.bincount(part, minlength=len(counts))
+    ordered = tokenizer.reordered(counts)
+    new_ids = np.zeros(tokenizer.vocab_size, dtype=np.int32)
+    new_ids[tokenizer.ranks] = ordered.ranks
+    for part in _parts(corpus.ids):
+        part[:] = new_ids[part]
+    return ordered
+
+
+def _write_ids(file: BinaryIO, ids: NDArray[np.int32] | list[int]) -> None:
+    file.write(np.asarray(ids, dtype=np.int32).tobytes())
+
+
+def _parts(ids: NDArray[np.int32], size: int = 1 << 22) -> Iterator[NDArray[np.int32]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+# ---- the model folder ----
+
+
+def save_folder(
+    folder: str | os.PathLike[str],
+    config: dict[str, Any],
+    tokenizer_json: str,
+    tensors: dict[str, Tensor],
+) -> None:
+    """Write a model folder: whole under a temporary name beside it, then renamed.
+
+    Parameters
+    ----------
+    folder : path
+        Where the model goes. An older model there is replaced.
+    config : dict
+        What JSON can hold.
+    tokenizer_json : str
+        The Rust tokenizer, as it writes itself.
+    tensors : dict of Tensor
+        Weights by name; no two share memory.
+
+    Raises
+    ------
+    ModelFolderError
+        If there is something at `folder` that is not a model.
+    """
+    target = Path(folder)
+    if not _may_be_written(target):
+        raise ModelFolderError(
+            f"{target} is there already and is no model folder; nothing was written. "
+            "Give a new name, or remove it first."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        (temporary / CONFIG).write_text(
+            json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
+        (temporary / TOKENIZER).write_text(tokenizer_json, "utf-8")
+        save_file(
+            {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary / WEIGHTS
+        )
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "files": {name: _describe(temporary / name) for name in FILES},
+        }
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+        temporary.chmod(0o777 & ~_umask())
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+            target.replace(old / target.name)
+            temporary.replace(target)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def load_folder(
+    folder: str | os.PathLike[str],
+) -> tuple[dict[str, Any], str, TensorReader]:
+    """Read a model folder that `save_folder` wrote.
+
+    Returns
+    -------
+    config : dict
+    tokenizer_json : str
+    read_tensors : callable
+        Called with the shape that each tensor should have, it returns the tensors; nothing of their
+        size is allocated before their shapes have been compared.
+
+    Raises
+    ------
+    ModelFolderError
+        If the folder is no model, of another format version, incomplete or altered.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ModelFolderError(f"{root} is no folder; give a folder that save() wrote.")
+    if not (root / MANIFEST).is_file():
+        raise ModelFolderError(f"{root} is no model folder: it has no {MANIFEST}.")
+    manifest = _read_json(root / MANIFEST)
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{root} has format version {version!r}; this version of lstmlm reads {FORMAT_VERSION}."
+        )
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise ModelFolderError(f"{root / MANIFEST} does not list the files of a model.")
+    for name in FILES:
+        _verify(root / name, files.get(name))
+    config = _read_json(root / CONFIG)
+    if not isinstance(config, dict):
+        raise ModelFolderError(f"{root / CONFIG} does not hold a model's settings.")
+    return (
+        config,
+        (root / TOKENIZER).read_text("utf-8"),
+        lambda shapes: _read_tensors(root / WEIGHTS, shapes),
+    )
+
+
+def _may_be_written(target: Path) -> bool:
+    """Tell whether nothing would be lost: nothing is there, an empty folder, or an older model."""
+    if target.is_dir():
+        return (target / MANIFEST).is_file() or not any(target.iterdir())
+    return not target.exists()
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def _verify(path: Path, expected: Any) -> None:
+    if path.is_symlink() or not path.is_file():
+        raise ModelFolderError(f"{path} is missing or not a plain file.")
+    if not isinstance(expected, dict) or path.stat().st_size != expected.get("bytes"):
+        raise ModelFolderError(
+            f"{path} has {path.stat().st_size} bytes, not the number that {MANIFEST} names: it was "
+            "cut off or altered."
+        )
+    if path.name != WEIGHTS and path.stat().st_size > MAX_JSON_BYTES:
+        raise ModelFolderError(f"{path} is larger than any model's: {path.stat().st_size} bytes.")
+    if _describe(path)["sha256"] != expected.get("sha256"):
+        raise ModelFolderError(f"{path} was altered: its sha256 is not the one {MANIFEST} names.")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{path} is not valid JSON: {error}.") from error
+
+
+def _read_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = file.keys()
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except safetensors.SafetensorError as error:
+        raise ModelFolderError(f"{path} is not a file of tensors: {error}.") from error
+    for name in shapes.keys() | found.keys():
+        if shapes.get(name) != found.get(name):
+            raise ModelFolderError(
+                f"{path} does not fit {CONFIG}: {name} has shape {found.get(name)}, "
+                f"{shapes.get(name)} is needed."
+            )
+    return load_file(path)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,16 @@
+import os
+
+import pytest
+from hypothesis import settings
+
+# A network's first call is slow, so no example has a deadline. CI draws the same examples always.
+settings.register_profile("lstmlm", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("lstmlm")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA GPU")
