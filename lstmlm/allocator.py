@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of options in malloc.h
-_DEFAULT = 128 * 1024
 _LARGEST = 2**31 - 1
+# What glibc's thresholds grow to by themselves once large buffers are freed (mallopt(3)); set
+# outright, since they no longer grow after the first mallopt.
+_GROWN = {_MMAP_THRESHOLD: 32 * 2**20, _TRIM_THRESHOLD: 64 * 2**20, _TOP_PAD: 128 * 2**10}
 
 
 @contextmanager
@@ -31,6 +33,6 @@ def kept_buffers() -> Iterator[None]:
     try:
         yield
     finally:
-        for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD):
-            libc.mallopt(option, _DEFAULT)
+        for option, value in _GROWN.items():
+            libc.mallopt(option, value)
         libc.malloc_trim(0)

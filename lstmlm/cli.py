@@ -14,17 +14,19 @@ from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 import lstmlm
 from lstmlm import demo as demonstration
 from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
 from lstmlm.errors import InputFileError, LstmlmError, ParameterError
-from lstmlm.jobs import STDIN, Row, read_rows
+from lstmlm.jobs import STDIN, Row, read_rows, score_rows
+from lstmlm.storage import check_target
+from lstmlm.text import readable
 
 app = typer.Typer(
     help="Language models of your own text: train, score, generate.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -38,7 +40,10 @@ Field = Annotated[
 ]
 WholeFiles = Annotated[bool, typer.Option("--whole-files", help="Take each file as one text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-Seed = Annotated[int | None, typer.Option("--random-state", help="For a result that repeats.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--random-state", min=0, max=2**32 - 1, help="For a result that repeats."),
+]
 
 
 def with_options(*rules: dict[str, Rule]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -72,7 +77,10 @@ def _option(name: str, rule: Rule) -> inspect.Parameter:
     else:
         annotation = str | None
         option = typer.Option(
-            flag, help=f"{rule.help} [{rule.due()}]", show_default=False, metavar=_metavar(rule)
+            flag,
+            help=escape(f"{rule.help} [{rule.due()}]"),
+            show_default=False,
+            metavar=_metavar(rule),
         )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, option]
@@ -118,6 +126,7 @@ def train(
     **options: Any,
 ) -> None:
     """Train a model on texts: each line of a text file, each row of JSON Lines."""
+    check_target(out)
     rules = {name: rule for group in FIT_RULES for name, rule in group.items()}
     model = lstmlm.LSTMLanguageModel(
         **_parsed(options, rules), device=device, random_state=random_state, verbose=1
@@ -151,15 +160,21 @@ def score(
 ) -> None:
     """Score texts: one JSON row a text with its figures, in the order of the input."""
     estimator = lstmlm.LSTMLanguageModel.load(model, device=device)
-    rows = ((row.text, row) for row in read_rows(inputs, field=field, whole_files=whole_files))
+    rows = read_rows(inputs, field=field, whole_files=whole_files)
     # A person or a service at the other end of a pipe waits for each line's result.
     batch_size = 1 if STDIN in inputs else 256
     with _output(out) as file, _counting("scored") as count:
-        for scored, row in estimator.pipe(rows, batch_size=batch_size, as_tuples=True):
-            file.write(json.dumps(_figures(scored, row), ensure_ascii=False) + "\n")
+        for scored, row in score_rows(estimator, rows, batch_size):
+            file.write(_as_json(_figures(scored, row)) + "\n")
             if batch_size == 1:
                 file.flush()
             count()
+
+
+def _as_json(fields: dict[str, Any]) -> str:
+    """Write JSON as one reads it; escaped where it holds what UTF-8 cannot, a lone surrogate."""
+    written = json.dumps(fields, ensure_ascii=False)
+    return json.dumps(fields) if readable(written) != written else written
 
 
 def _figures(scored: lstmlm.ScoredText, row: Row) -> dict[str, Any]:
@@ -205,7 +220,9 @@ def _prompts(given: list[str]) -> Iterator[str]:
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(help="How long to train.")] = demonstration.SECONDS,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="How long to train.")
+    ] = demonstration.SECONDS,
 ) -> None:
     """Train on Python's language reference, then score, continue and write text."""
     demonstration.run(Console(), seconds)
@@ -251,8 +268,20 @@ def _errors() -> Console:
 
 def main() -> None:
     """Run the command line: exit status 2 with one line for what the user can mend."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    command = typer.main.get_command(app)
     try:
-        app()
+        with command.make_context("lstmlm", sys.argv[1:] or ["--help"]) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except typer.TyperException as error:  # a wrong or a missing argument
+        sys.stderr.write(f"lstmlm: {error.format_message()} See 'lstmlm --help'.\n")
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -78,7 +78,7 @@ class Rule:
             ("less than", self.below),
         ):
             if bound is not None:
-                words.append(f"{'and ' if words else ''}{text} {bound:g}")
+                words.append(f"{'and ' if words else ''}{text} {bound}")
         return words
 
     def _holds(self, value: Any) -> bool:
@@ -283,7 +283,7 @@ class DecodeConfig(Settings):
             if name not in known:
                 raise ParameterError(
                     f"{name!r} is not an option of generation; the options are "
-                    f"{', '.join(known)}." + did_you_mean(name, known)
+                    f"{', '.join(known)}." + did_you_mean(str(name), known)
                 )
         return cls(**given)
 

@@ -121,9 +121,12 @@ class Draw:
         rows : ndarray of int64, shape (B,)
             Which stream each of them draws from.
         """
-        uniform = torch.tensor([self._streams[row].random() for row in rows.tolist()])
+        numbers = [self._streams[row].random() for row in rows.tolist()]
+        uniform = torch.tensor(numbers, dtype=torch.float64)
         cumulative = logits.double().softmax(-1).cumsum(-1)
-        at = uniform.to(cumulative) * cumulative[:, -1]
+        whole = cumulative[:, -1]
+        # Rounding must not reach the end, behind which there is no id, or one of no probability.
+        at = torch.minimum(uniform.to(whole) * whole, whole.nextafter(torch.zeros_like(whole)))
         return torch.searchsorted(cumulative, at.unsqueeze(1), right=True).squeeze(1)
 
 

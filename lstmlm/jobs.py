@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import sys
+import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lstmlm.errors import InputFileError, did_you_mean
+from lstmlm.estimator import LSTMLanguageModel
+from lstmlm.scoring import ScoredText, Scorer
 
 STDIN = "-"
 JSON_SUFFIXES = (".jsonl", ".ndjson")
@@ -72,6 +76,37 @@ def read_rows(
                     yield from _line_rows(lines, path)
 
 
+def score_rows(
+    estimator: LSTMLanguageModel, rows: Iterable[Row], batch_size: int
+) -> Iterator[tuple[ScoredText, Row]]:
+    """Score rows lazily and in order, each as a document, whatever the model's context.
+
+    Parameters
+    ----------
+    estimator : LSTMLanguageModel
+        A fitted one.
+    rows : iterable of Row
+        What to score.
+    batch_size : int
+        Rows that are read ahead at most.
+
+    Yields
+    ------
+    scored : ScoredText
+    row : Row
+    """
+    scorer = Scorer(estimator.module_, estimator.tokenizer_, stream=False)
+    read: deque[Row] = deque()
+
+    def texts() -> Iterator[str]:
+        for row in rows:
+            read.append(row)
+            yield row.text
+
+    for scored in scorer.pipe(texts(), batch_size):
+        yield scored, read.popleft()
+
+
 def _files(name: str) -> list[str]:
     """Return the files that an input stands for."""
     path = Path(name)
@@ -108,7 +143,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         else:
             with Path(path).open("rb") as file:
                 yield file
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, InputFileError | BrokenPipeError):
             raise
         raise InputFileError(f"{path} can't be read: {error}.") from error
@@ -116,7 +151,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
 
 def _decode(data: bytes, where: str, *, first: bool) -> str:
     try:
-        return data.decode("utf-8-sig" if first else "utf-8")
+        return data.decode().removeprefix("\ufeff" if first else "")
     except UnicodeDecodeError as error:
         raise InputFileError(
             f"{where} is not UTF-8 (byte {error.start} is 0x{data[error.start]:02x}); "
@@ -143,7 +178,7 @@ def _json_rows(lines: BinaryIO, path: str, field: str) -> Iterator[Row]:
             continue
         try:
             fields = json.loads(decoded)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputFileError(f"{where} is not JSON: {error}.") from error
         if not isinstance(fields, dict):
             raise InputFileError(f"{where} is a {type(fields).__name__}; a JSON object is needed.")

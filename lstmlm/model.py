@@ -4,6 +4,7 @@ One `forward` serves training, scoring and generation: ids and a state go in, fe
 come out. What is done with the features (a loss, log-probabilities, a choice) is the head's.
 """
 
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -37,6 +38,9 @@ class RecurrentLM(nn.Module):
         2017). Where H is not E, the last layer's output is then projected to E.
     dropout, dropout_input : float in [0, 1)
         Locked dropout after each recurrent layer, and on the embedded ids.
+    embedding_scale : float
+        What embedded ids are multiplied by (Vaswani et al. 2017, section 3.4): rows that are shared
+        with the output layer are best small there and may be best larger as inputs.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class RecurrentLM(nn.Module):
         tie_weights: bool = True,
         dropout: float = 0.0,
         dropout_input: float = 0.0,
+        embedding_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
@@ -58,12 +63,11 @@ class RecurrentLM(nn.Module):
         self.dropout = dropout
         self.dropout_input = dropout_input
         self.tie_weights = tie_weights
+        self.embedding_scale = embedding_scale
         # With tied weights the head makes a dense gradient, to which a sparse one is cheaply added.
         self.embedding = nn.Embedding(vocab_size, embedding_dim, sparse=tie_weights)
-        self.layers = nn.ModuleList(
-            LSTM(hidden_size if layer else embedding_dim, hidden_size)
-            for layer in range(num_layers)
-        )
+        widths = [embedding_dim] + [hidden_size] * num_layers
+        self.layers = nn.ModuleList(LSTM(*pair) for pair in pairwise(widths))
         width = embedding_dim if tie_weights else hidden_size
         self.projection = (
             None if width == hidden_size else nn.Linear(hidden_size, width, bias=False)
@@ -73,7 +77,8 @@ class RecurrentLM(nn.Module):
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights from a generator on the CPU."""
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1, generator=generator)
+        width = self.embedding.embedding_dim
+        nn.init.normal_(self.embedding.weight, std=width**-0.5, generator=generator)
         for layer in self.layers:
             layer.initialise(generator)  # type: ignore[operator]
         if self.projection is not None:
@@ -111,7 +116,7 @@ class RecurrentLM(nn.Module):
         state : State
             After the last of the T ids, the graph that computed it attached.
         """
-        x = locked_dropout(self.embedding(ids), self.dropout_input, noise)
+        x = locked_dropout(self.embedding(ids) * self.embedding_scale, self.dropout_input, noise)
         hidden, cell = [], []
         for number, layer in enumerate(self.layers):
             x, last_hidden, last_cell = layer.step(  # type: ignore[operator]

@@ -8,11 +8,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from lstmlm.measures import perplexity
 from lstmlm.training import Epoch, Report
 
+LINE_EVERY = 0.05  # share of the training between two epochs' lines
+
 
 class TrainingProgress:
     """Shows the epoch, tokens a second, perplexities and the time left; used as a context.
 
-    A bar that moves goes to a terminal or a notebook; elsewhere one line an epoch is written.
+    A bar that moves goes to a terminal or a notebook, and everywhere a line for each epoch; of very
+    many epochs only some get one.
 
     Parameters
     ----------
@@ -27,6 +30,7 @@ class TrainingProgress:
         self._moves = self._console.is_terminal or self._console.is_jupyter
         self._enabled = enabled
         self._heldout: float | None = None
+        self._next_line = 0.0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -54,8 +58,10 @@ class TrainingProgress:
         """Show where a training stands."""
         if report.ended is not None:
             self._heldout = report.ended.heldout_loss
-            if self._enabled:
-                self._console.print(_line(report.ended, report), highlight=False)
+            if self._enabled and report.progress >= self._next_line:
+                line = _line(report.ended, report)
+                self._console.print(line, highlight=False, soft_wrap=True)
+                self._next_line = min(1.0, report.progress + LINE_EVERY)
         self._progress.update(
             self._task,
             description=f"epoch {report.epoch}",

@@ -150,11 +150,7 @@ def save_folder(
         If there is something at `folder` that is not a model.
     """
     target = Path(folder)
-    if not _may_be_written(target):
-        raise ModelFolderError(
-            f"{target} is there already and is no model folder; nothing was written. "
-            "Give a new name, or remove it first."
-        )
+    check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -171,27 +167,39 @@ def save_folder(
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
         temporary.chmod(0o777 & ~_umask())
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-            target.replace(old / target.name)
-            temporary.replace(target)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(target)
+        _put_in_place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
+def _put_in_place(new: Path, target: Path) -> None:
+    """Rename a folder, in place of an older one; that one is back if anything fails."""
+    if not target.exists():
+        new.replace(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    old = aside / target.name
+    try:
+        target.replace(old)
+        new.replace(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.replace(target)
+        raise
+    finally:
+        shutil.rmtree(aside)
+
+
 def load_folder(
     folder: str | os.PathLike[str],
-) -> tuple[dict[str, Any], str, TensorReader]:
+) -> tuple[dict[str, Any], bytes, TensorReader]:
     """Read a model folder that `save_folder` wrote.
 
     Returns
     -------
     config : dict
-    tokenizer_json : str
+    tokenizer_json : bytes
     read_tensors : callable
         Called with the shape that each tensor should have, it returns the tensors; nothing of their
         size is allocated before their shapes have been compared.
@@ -206,6 +214,8 @@ def load_folder(
         raise ModelFolderError(f"{root} is no folder; give a folder that save() wrote.")
     if not (root / MANIFEST).is_file():
         raise ModelFolderError(f"{root} is no model folder: it has no {MANIFEST}.")
+    if (root / MANIFEST).is_symlink():
+        raise ModelFolderError(f"{root / MANIFEST} is missing or not a plain file.")
     manifest = _read_json(root / MANIFEST)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
@@ -222,16 +232,22 @@ def load_folder(
         raise ModelFolderError(f"{root / CONFIG} does not hold a model's settings.")
     return (
         config,
-        (root / TOKENIZER).read_text("utf-8"),
+        (root / TOKENIZER).read_bytes(),
         lambda shapes: _read_tensors(root / WEIGHTS, shapes),
     )
 
 
-def _may_be_written(target: Path) -> bool:
-    """Tell whether nothing would be lost: nothing is there, an empty folder, or an older model."""
+def check_target(target: Path) -> None:
+    """Raise ModelFolderError unless there is nothing, an older model or an empty folder."""
+    free = not target.exists()
     if target.is_dir():
-        return (target / MANIFEST).is_file() or not any(target.iterdir())
-    return not target.exists()
+        names = {path.name for path in target.iterdir()}
+        free = not names or (MANIFEST in names and names <= {MANIFEST, *FILES})
+    if not free:
+        raise ModelFolderError(
+            f"{target} is there already and is no model folder; nothing was written. "
+            "Give a new name, or remove it first."
+        )
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -195,19 +195,16 @@ class _Trainer:
         self.heldout_seconds: float | None = None
         self.tokens = 0
         self.best_loss = math.inf
+        self.since_best = 0  # epochs since the held-out text was last read better than before
         self.best: dict[str, Tensor] | None = None  # None: the weights in the model are the best
 
     def run(self) -> Iterator[Report]:
         """Yield reports until the budget is used up or the held-out text no longer gains."""
         self.model.train()
-        epoch, since_best = 0, 0
-        while self.progress < 1 and since_best < self.config.n_iter_no_change:
+        epoch = 0
+        while self.progress < 1 and self.since_best < self.config.n_iter_no_change:
             epoch += 1
-            for report in self.run_epoch(epoch):
-                yield report
-                if report.ended is not None and self.config.early_stopping:
-                    loss = report.ended.heldout_loss
-                    since_best = 0 if loss is None or loss <= self.best_loss else since_best + 1
+            yield from self.run_epoch(epoch)
 
     def run_epoch(self, epoch: int) -> Iterator[Report]:
         """Train for one epoch, or to the end of the budget."""
@@ -226,6 +223,8 @@ class _Trainer:
                     break
         epoch_nats += self.finite(nats, epoch, step)
         heldout_loss = self.evaluate()
+        # What the last step did shows only in text that is read after it.
+        self.finite(self.first_nats() if heldout_loss is None else heldout_loss, epoch, step)
         train_loss = epoch_nats / (self.tokens - first_token)
         ended = Epoch(
             epoch=epoch,
@@ -308,8 +307,9 @@ class _Trainer:
         loss = tally.nats / tally.tokens
         self.model.train()
         self.heldout_seconds = time.monotonic() - start
-        if self.config.early_stopping and loss <= self.best_loss:
-            self.best_loss = loss
+        self.since_best += self.config.early_stopping
+        if self.config.early_stopping and loss < self.best_loss:
+            self.best_loss, self.since_best = loss, 0
             self.best = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         return loss
 
@@ -322,8 +322,14 @@ class _Trainer:
                     parameter.copy_(self.best[name])
         self.model.zero_grad()
 
-    def finite(self, nats: Tensor, epoch: int, step: int) -> float:
-        """Return summed nats as a float."""
+    def first_nats(self) -> float:
+        """Score the first window of the training text."""
+        begin = self.corpus.begins[:1]
+        rows = Rows(begin, np.minimum(self.corpus.ends[:1], begin + self.window), begin)
+        return tally_rows(self.model, self.corpus.ids, rows)[0].nats
+
+    def finite(self, nats: Tensor | float, epoch: int, step: int) -> float:
+        """Return nats as a float."""
         if math.isfinite(value := float(nats)):
             return value
         raise DivergenceError(

@@ -240,7 +240,7 @@ INTERRUPTED = """
 import warnings
 from lstmlm import LSTMLanguageModel
 texts = ["the cat sat on the mat", "a dog lay on the log"] * 200
-lm = LSTMLanguageModel(max_seconds=300, hidden_size=16, n_iter_no_change=10**6, random_state=0)
+lm = LSTMLanguageModel(max_seconds=60, hidden_size=16, n_iter_no_change=10**6, random_state=0)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     lm.set_params(verbose=1).fit(texts)
@@ -255,14 +255,12 @@ def test_ctrl_c_keeps_the_best_so_far_and_says_so():
         stderr=subprocess.PIPE,
         text=True,
     )
-    for line in process.stderr:
-        if line.startswith("epoch   3"):
-            process.send_signal(signal.SIGINT)
-            break
+    process.stderr.readline()  # an epoch's line: there are best weights now
+    process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    said = r"fit was interrupted in epoch \d+; the best weights so far, those after epoch \d+, are kept"
-    assert re.match(said + r"\. True$", out.strip())
+    said = r"fit was interrupted in epoch \d+; the best weights so far, those after epoch \d+, "
+    assert re.match(said + r"are kept\. True$", out.strip())
 
 
 def test_a_folder_that_is_no_model(tmp_path):

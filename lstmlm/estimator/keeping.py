@@ -1,20 +1,21 @@
 """An estimator to and from a model folder."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
 import tokenizers
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from lstmlm.config import DecodeConfig, ModelConfig, TextConfig, TrainConfig
-from lstmlm.errors import ModelFolderError
-from lstmlm.fitting import Fitted, Plan, describe_architecture
+from lstmlm.errors import ModelFolderError, ParameterError
+from lstmlm.fitting import Fitted, Plan, allocate, describe_architecture
 from lstmlm.model import RecurrentLM
 from lstmlm.storage import TensorReader, load_folder, save_folder
-from lstmlm.text import KINDS, Kind, Tokenizer
+from lstmlm.text import KINDS, UNKNOWN, Kind, Tokenizer
 from lstmlm.training import Epoch
 
 RANKS = "tokenizer.ranks"  # the tensor of the tokenizer's ids
@@ -34,9 +35,9 @@ def save_estimator(estimator: Any, folder: str | os.PathLike[str]) -> None:
 
 
 def load_estimator(
-    folder: str | os.PathLike[str], device: torch.device
+    folder: str | os.PathLike[str], device: torch.device, known: Iterable[str]
 ) -> tuple[dict[str, Any], Fitted]:
-    """Read a model folder: the estimator's parameters and what its fit had left.
+    """Read a model folder: the estimator's parameters (of the known names), and what its fit left.
 
     Raises
     ------
@@ -56,6 +57,10 @@ def load_estimator(
         architecture = describe_architecture(plan.model, int(vocab_size))
         history = [Epoch(**epoch) for epoch in config["history"]]
         params = dict(config["params"])
+        if "auto" in plan.as_params().values():
+            raise ParameterError('a setting is still "auto"')
+        if unknown := params.keys() - set(known):
+            raise ParameterError(f"unknown parameters {sorted(unknown)}")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFolderError(f"the settings in {folder} are not a model's: {error!r}.") from error
     module, ranks = _read_module(architecture, read_tensors)
@@ -65,13 +70,13 @@ def load_estimator(
 
 def _read_module(
     architecture: dict[str, Any], read_tensors: TensorReader
-) -> tuple[RecurrentLM, NDArray[np.int32]]:
+) -> tuple[RecurrentLM, Tensor]:
     with torch.device("meta"):
         sketch = RecurrentLM(**architecture)
     shapes = {name: tuple(p.shape) for name, p in sketch.named_parameters()}
     tensors = read_tensors(shapes | {RANKS: (architecture["vocab_size"] - 1,)})
-    ranks = tensors.pop(RANKS).numpy()
-    module = RecurrentLM(**architecture).eval()
+    ranks = tensors.pop(RANKS)
+    module = allocate(architecture)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(tensors[name])
@@ -79,16 +84,24 @@ def _read_module(
 
 
 def _read_tokenizer(
-    tokenizer_json: str, kind: str, ranks: NDArray[np.int32], folder: str | os.PathLike[str]
+    tokenizer_json: bytes, kind: str, ranks: Tensor, folder: str | os.PathLike[str]
 ) -> Tokenizer:
     try:
-        backend = tokenizers.Tokenizer.from_str(tokenizer_json)
+        backend = tokenizers.Tokenizer.from_buffer(tokenizer_json)
     except Exception as error:  # the Rust library raises this very class
         raise ModelFolderError(f"tokenizer.json in {folder} can't be read: {error}.") from error
-    fits = kind in KINDS and backend.get_vocab_size() == len(ranks)
-    if not fits or not np.array_equal(np.sort(ranks), np.arange(1, len(ranks) + 1)):
+    vocab = backend.get_vocab()
+    n_types = np.arange(len(ranks))
+    fits = (
+        kind in KINDS
+        and (kind == "bpe" or UNKNOWN in vocab)
+        and ranks.dtype == torch.int32
+        and np.array_equal(np.sort(list(vocab.values())), n_types)
+        and np.array_equal(np.sort(ranks.numpy()), n_types + 1)
+    )
+    if not fits:
         raise ModelFolderError(f"the tokenizer in {folder} does not fit its model.")
-    return Tokenizer(backend, cast(Kind, kind), ranks)
+    return Tokenizer(backend, cast(Kind, kind), ranks.numpy())
 
 
 def _as_json(value: Any) -> Any:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 import torch
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
 from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
+from lstmlm.estimator.seeds import seed_of
 from lstmlm.estimator.writing import WritesText
 from lstmlm.fitting import Fitted, Plan, choose_device, fit_language_model
 from lstmlm.progress import TrainingProgress
@@ -207,7 +208,7 @@ class LSTMLanguageModel(ReadsText, WritesText):
         """
         plan = self._plan()
         device = choose_device(self.device)
-        seed = int(check_random_state(self.random_state).randint(2**31))
+        seed = seed_of(self.random_state)
         with TrainingProgress(enabled=self.verbose > 0) as watch:
             fitted = fit_language_model(
                 texts, validation, plan, device=device, seed=seed, watch=watch
@@ -277,7 +278,7 @@ class LSTMLanguageModel(ReadsText, WritesText):
         ParameterError
             If the device can't be used.
         """
-        params, fitted = load_estimator(folder, choose_device(device))
+        params, fitted = load_estimator(folder, choose_device(device), cls._get_param_names())
         estimator = cls(**params | {"device": device})
         estimator._adopt(fitted)
         return estimator

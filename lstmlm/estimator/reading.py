@@ -13,7 +13,7 @@ from lstmlm.config import Rule
 from lstmlm.measures import Evaluation, Tally
 from lstmlm.model import RecurrentLM
 from lstmlm.scoring import Scorer
-from lstmlm.text import Tokenizer, check_iterable, check_text, each_text
+from lstmlm.text import Tokenizer, check_iterable, check_pair, check_text, each_text
 
 SCORE_BATCH = 2048  # texts that are read together at most
 PIPE_BATCH = 256  # texts that pipe reads ahead at most
@@ -153,7 +153,7 @@ def _pipe(
     def texts() -> Iterator[str]:
         for position, item in enumerate(items):
             try:
-                text, companion = item if as_tuples else (item, None)
+                text, companion = check_pair(item, position) if as_tuples else (item, None)
                 text = check_text(text, position)
             except (TypeError, ValueError) as error:
                 if error_handler is None:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig
 from lstmlm.decoding import generate_ids
 from lstmlm.errors import TextTypeError
+from lstmlm.estimator.seeds import seed_of
 from lstmlm.model import RecurrentLM
 from lstmlm.text import END, Tokenizer, each_text
 
@@ -113,7 +113,7 @@ class WritesText(BaseEstimator):
         check_is_fitted(self)
         config = DecodeConfig.merged(self.generation_config, **options)
         source = self.random_state if random_state is None else random_state
-        return config, int(check_random_state(source).randint(2**31))
+        return config, seed_of(source)
 
     def _forbidden(self) -> tuple[int, ...]:
         unknown = self.tokenizer_.unknown_id

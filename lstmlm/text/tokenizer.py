@@ -1,0 +1,159 @@
+"""Ids of texts, and texts of ids."""
+
+import codecs
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from lstmlm.text.raw import WHITE_SPACE, readable
+
+Kind = Literal["bpe", "char", "word"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Ids = NDArray[np.int32]
+
+END = 0
+UNKNOWN = "<unk>"
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """Encodes texts as ids and decodes ids as text.
+
+    Parameters
+    ----------
+    backend : tokenizers.Tokenizer
+        The Rust tokenizer.
+    kind : {"bpe", "char", "word"}
+        How it was built.
+    ranks : ndarray of int32, shape (backend vocabulary,)
+        The id of each of the backend's types: a permutation of 1, 2, ...
+    """
+
+    backend: tokenizers.Tokenizer
+    kind: Kind
+    ranks: Ids
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the end mark included."""
+        return len(self.ranks) + 1
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id of the unknown token; None for bpe, to which nothing is unknown."""
+        if self.kind == "bpe":
+            return None
+        return int(self.ranks[self.backend.token_to_id(UNKNOWN)])
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """Return each text's ids, without an end mark."""
+        encodings = self.backend.encode_batch_fast(
+            [readable(text) for text in texts], add_special_tokens=False
+        )
+        return [self.ranks[encoding.ids] for encoding in encodings]
+
+    def encode_with_spans(self, texts: Sequence[str]) -> list[tuple[Ids, NDArray[np.int64]]]:
+        """Return each text's ids and their spans, shape (n_tokens, 2): start and end characters."""
+        encodings = self.backend.encode_batch(
+            [readable(text) for text in texts], add_special_tokens=False
+        )
+        return [
+            (
+                self.ranks[encoding.ids],
+                np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2),
+            )
+            for encoding in encodings
+        ]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text that ids stand for; end marks are passed over."""
+        decoder = self.decoder()
+        return "".join(map(decoder.feed, ids)) + decoder.finish()
+
+    def decoder(self, after: str = "") -> "Decoder":
+        """Return a fresh incremental decoder for ids that continue the text `after`."""
+        return Decoder(self._pieces, glue=b" " if self.kind == "word" else b"", after=after)
+
+    def reordered(self, counts: NDArray[np.int64]) -> "Tokenizer":
+        """Return this tokenizer with ids in the order of falling counts.
+
+        Parameters
+        ----------
+        counts : ndarray of int64, shape (vocab_size,)
+            How often each present id occurs; that of the end mark is not looked at.
+        """
+        by_count = np.argsort(-counts[1:], kind="stable")
+        new_rank = np.empty(len(by_count), dtype=np.int32)
+        new_rank[by_count] = np.arange(1, len(by_count) + 1, dtype=np.int32)
+        return replace(self, ranks=new_rank[self.ranks - 1])
+
+    @cached_property
+    def _pieces(self) -> list[bytes]:
+        """The bytes of each id."""
+        pieces = [b""] * self.vocab_size
+        as_bytes: Callable[[str], bytes] = _bytes_of_bpe if self.kind == "bpe" else str.encode
+        for token, backend_id in self.backend.get_vocab().items():
+            pieces[self.ranks[backend_id]] = as_bytes(token)
+        if self.kind == "char" and self.unknown_id is not None:
+            pieces[self.unknown_id] = "\ufffd".encode()
+        return pieces
+
+
+class Decoder:
+    """Turns ids into text as they come, and never gives out half a character.
+
+    Parameters
+    ----------
+    pieces : sequence of bytes
+        The bytes of each id.
+    glue : bytes
+        What stands between two ids: a space for words.
+    after : str
+        The text that the ids continue: words get a space before the first one unless `after` is
+        empty or ends in white space.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], *, glue: bytes, after: str) -> None:
+        self._pieces = pieces
+        self._glue = glue
+        self._glued = bool(glue) and bool(after) and after[-1] not in WHITE_SPACE
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token_id: int) -> str:
+        """Return the text that is certain once `token_id` has come; empty inside a character."""
+        piece = self._pieces[token_id]
+        if not piece:
+            return ""
+        if self._glued:
+            piece = self._glue + piece
+        self._glued = bool(self._glue)
+        return self._utf8.decode(piece)
+
+    def finish(self) -> str:
+        """Return what is left: U+FFFD for a character that was not completed."""
+        return self._utf8.decode(b"", final=True)
+
+
+def _bytes_of_bpe(token: str) -> bytes:
+    """Return the bytes that a byte-level token's characters stand for."""
+    return bytes(_BYTE_OF[character] for character in token)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return the byte of each character of the byte-level alphabet of GPT-2.
+
+    Printable Latin-1 stands for itself; the other bytes, in order, for U+0100, U+0101, ...
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + i): byte for i, byte in enumerate(others)
+    }
+
+
+_BYTE_OF = _byte_alphabet()

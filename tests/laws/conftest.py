@@ -1,0 +1,31 @@
+"""The table that drives the laws: tests that take `cell`, `lm` or `stream_lm` run on every row."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+from tiny import fitted
+
+from lstmlm import LSTMLanguageModel
+
+HEADS = ("softmax", "adaptive")
+TOKENIZERS = ("bpe", "char", "word")
+CELLS = [{"output": head, "tokenizer": tokenizer} for head, tokenizer in product(HEADS, TOKENIZERS)]
+
+
+@pytest.fixture(scope="session", params=CELLS, ids=lambda cell: "-".join(cell.values()))
+def cell(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Parameters of an estimator: one row of the table."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def lm(cell: dict[str, Any]) -> LSTMLanguageModel:
+    """A row's estimator, fitted on documents."""
+    return fitted(**cell)
+
+
+@pytest.fixture(scope="session")
+def stream_lm(cell: dict[str, Any]) -> LSTMLanguageModel:
+    """A row's estimator, fitted on a stream."""
+    return fitted(**cell, context="stream")

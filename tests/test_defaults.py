@@ -1,0 +1,145 @@
+"""What "auto" becomes: sane, monotone, and never in the way of what was given."""
+
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import TEXTS
+
+from lstmlm import LSTMLanguageModel
+from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
+from lstmlm.defaults import ADAPTIVE_FROM, cutoffs, resolve_model, resolve_text, resolve_train
+
+sizes = st.integers(1, 10**9)
+vocab_sizes = st.integers(2, 2**20)
+contexts = st.sampled_from(["document", "stream"])
+
+
+def model(n_tokens, vocab_size, **given_values):
+    return resolve_model(ModelConfig(**given_values), n_tokens=n_tokens, vocab_size=vocab_size)
+
+
+def training(n_tokens, vocab_size=1000, mean_length=20.0, fast_bf16=False, **given_values):
+    return resolve_train(
+        TrainConfig(**given_values),
+        n_tokens=n_tokens,
+        vocab_size=vocab_size,
+        mean_length=mean_length,
+        fast_bf16=fast_bf16,
+    )
+
+
+@given(sizes, vocab_sizes, st.floats(1, 1e6), st.booleans(), contexts)
+def test_nothing_stays_auto(n_tokens, vocab_size, mean_length, fast_bf16, context):
+    network = model(n_tokens, vocab_size)
+    pace = training(n_tokens, vocab_size, mean_length, fast_bf16, context=context)
+    settled = asdict(network) | asdict(pace)
+    assert [name for name, value in settled.items() if value == AUTO] == []
+    assert resolve_text(TextConfig(), n_tokens).vocab_size != AUTO
+
+
+@given(sizes, sizes, vocab_sizes)
+def test_more_text_gets_no_smaller_a_network(n_tokens, more, vocab_size):
+    small, large = model(n_tokens, vocab_size), model(n_tokens + more, vocab_size)
+    assert small.hidden_size <= large.hidden_size
+    assert small.embedding_dim <= large.embedding_dim <= large.hidden_size
+    assert small.dropout >= large.dropout
+
+
+@given(sizes, sizes, vocab_sizes)
+def test_more_text_is_read_less_often_and_less_of_it_is_held_out(n_tokens, more, vocab_size):
+    small, large = training(n_tokens, vocab_size), training(n_tokens + more, vocab_size)
+    assert small.max_epochs >= large.max_epochs >= 1
+    assert small.batch_size <= large.batch_size
+    assert 0.1 >= small.validation_fraction >= large.validation_fraction >= 0.02
+
+
+def test_two_percent_are_held_out_where_there_is_plenty():
+    assert training(500_000).validation_fraction == 0.02
+    assert training(100_000_000).validation_fraction == 0.02
+
+
+@given(sizes, sizes)
+def test_more_text_gets_no_fewer_bpe_types(n_chars, more):
+    small, large = (resolve_text(TextConfig(), n).vocab_size for n in (n_chars, n_chars + more))
+    assert 320 <= small <= large <= 32_768
+
+
+@given(vocab_sizes)
+def test_cutoffs_rise_inside_the_vocabulary(vocab_size):
+    edges = [0, *cutoffs(vocab_size), vocab_size]
+    assert len(edges) > 2
+    assert edges == sorted(set(edges))
+
+
+def test_the_output_layer_follows_the_vocabulary():
+    assert model(10**6, ADAPTIVE_FROM - 1).output == "softmax"
+    assert model(10**6, ADAPTIVE_FROM).output == "adaptive"
+
+
+def test_bf16_only_where_the_machine_has_it():
+    assert training(1000, fast_bf16=True).precision == "bf16"
+    assert training(1000, fast_bf16=False).precision == "float32"
+
+
+def test_a_limit_of_seconds_lifts_the_auto_limit_of_epochs():
+    assert training(1000, max_seconds=5.0).max_epochs is None
+    assert training(1000, max_seconds=5.0, max_epochs=3).max_epochs == 3
+    assert training(1000, max_epochs=None).max_epochs is None
+
+
+def test_a_window_holds_texts_a_little_longer_than_itself():
+    assert training(1000, mean_length=60.2).bptt_length == 60
+    assert training(1000, mean_length=71.0).bptt_length == 35
+    assert training(1000, mean_length=60.2, context="stream").bptt_length == 35
+
+
+GIVEN_MODEL = {
+    "output": "adaptive",
+    "embedding_dim": 7,
+    "hidden_size": 9,
+    "num_layers": 3,
+    "tie_weights": False,
+    "dropout": 0.25,
+    "dropout_input": 0.0,
+}
+GIVEN_TRAINING = {
+    "context": "stream",
+    "max_epochs": 4,
+    "max_seconds": 9.0,
+    "batch_size": 3,
+    "bptt_length": 5,
+    "learning_rate": 0.5,
+    "weight_decay": 0.1,
+    "clip_norm": None,
+    "early_stopping": False,
+    "validation_fraction": 0.3,
+    "n_iter_no_change": 2,
+    "precision": "float32",
+}
+
+
+@given(sizes, vocab_sizes, st.floats(1, 1e6), st.booleans())
+def test_what_is_given_is_kept(n_tokens, vocab_size, mean_length, fast_bf16):
+    assert asdict(model(n_tokens, vocab_size, **GIVEN_MODEL)) == GIVEN_MODEL
+    pace = training(n_tokens, vocab_size, mean_length, fast_bf16, **GIVEN_TRAINING)
+    assert asdict(pace) == GIVEN_TRAINING
+    assert resolve_text(TextConfig(vocab_size=999), n_tokens).vocab_size == 999
+
+
+def test_the_tests_above_give_every_setting():
+    assert GIVEN_MODEL.keys() == ModelConfig.rules().keys()
+    assert GIVEN_TRAINING.keys() == TrainConfig.rules().keys()
+
+
+@given(st.integers(1, 400))
+def test_the_embedding_is_no_wider_than_the_layers(hidden_size):
+    network = model(10**6, 1000, hidden_size=hidden_size)
+    assert network.embedding_dim == min(hidden_size, 320)
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe", "char", "word"])
+def test_a_fits_params_hold_no_auto(tokenizer):
+    params = LSTMLanguageModel(tokenizer=tokenizer, max_epochs=0).fit(TEXTS).params_
+    assert [name for name, value in params.items() if value == AUTO] == []

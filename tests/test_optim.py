@@ -1,0 +1,96 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import network
+from torch import nn
+
+from lstmlm.optim import FINAL_RATE, PLATEAU, WARM_UP, make_optimiser, rate_at, scale_and_clip
+
+
+def test_the_rate_warms_up_stays_and_decays_to_two_per_cent():
+    assert rate_at(0.0) == 0.02
+    assert rate_at(WARM_UP / 2) == 0.5
+    assert {rate_at(share) for share in np.linspace(WARM_UP, PLATEAU, 50)} == {1.0}
+    assert rate_at((PLATEAU + 1) / 2) == pytest.approx((1 + FINAL_RATE) / 2)  # half the cosine
+    # cos(pi) is -1 up to a float's rounding.
+    assert rate_at(1.0) == pytest.approx(0.02)
+
+
+def test_the_rate_is_continuous_and_has_one_peak():
+    shares = np.linspace(0, 1, 10_001)
+    rates = np.array([rate_at(share) for share in shares])
+    steepest = max(1 / WARM_UP, math.pi / 2 / (1 - PLATEAU))
+    # No step is larger than the steepest slope allows; the second term is rounding.
+    assert np.abs(np.diff(rates)).max() <= steepest * 1e-4 + 1e-12
+    top = rates.argmax()
+    assert (np.diff(rates[: top + 1]) >= 0).all()
+    assert (np.diff(rates[top:]) <= 0).all()
+    assert rates.min() >= 0.02 - 1e-12
+
+
+def parameters_with_gradients(size: float) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (5,), (2, 2, 2))]
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator) * size
+    return parameters
+
+
+@given(
+    size=st.floats(1e-3, 1e3),
+    scale=st.floats(1e-4, 1.0),
+    max_norm=st.one_of(st.none(), st.floats(1e-2, 10)),
+)
+def test_scale_and_clip_is_torchs_clipping_of_the_mean_gradient(size, scale, max_norm):
+    ours = parameters_with_gradients(size)
+    theirs = parameters_with_gradients(size)
+    untouched = nn.Parameter(torch.ones(2))  # has no gradient
+    scale_and_clip([*ours, untouched], scale, max_norm)
+    for parameter in theirs:
+        parameter.grad.mul_(scale)
+    if max_norm is not None:
+        nn.utils.clip_grad_norm_(theirs, max_norm)
+    for one, other in zip(ours, theirs, strict=True):
+        # The same float32 factors multiplied in another order.
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-6, atol=0)
+    assert untouched.grad is None
+
+
+def test_a_clipped_gradient_has_the_norm_asked_for():
+    parameters = parameters_with_gradients(100.0)
+    scale_and_clip(parameters, 0.5, 0.25)
+    norm = torch.cat([parameter.grad.flatten() for parameter in parameters]).norm().item()
+    assert norm == pytest.approx(0.25, rel=1e-5)  # float32 sums
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_matrices_decay_and_biases_do_not(tied):
+    model = network(output="adaptive", cutoffs=[3], tie_weights=tied)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimiser = make_optimiser(model, learning_rate=0.1, weight_decay=0.5)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    for name, parameter in model.named_parameters():
+        factor = 1.0 if "bias" in name else 1 - 0.1 * 0.5
+        # One multiplication of a float32.
+        torch.testing.assert_close(parameter.detach(), before[name] * factor, rtol=1e-6, atol=0)
+    decays = [name for name in before if "bias" not in name]
+    assert len(decays) == len(optimiser.param_groups[0]["params"]) > 5
+
+
+def test_a_first_step_is_adams():
+    model = network()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimiser = make_optimiser(model, learning_rate=0.01, weight_decay=0.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, -3.0)
+    optimiser.step()
+    for name, parameter in model.named_parameters():
+        # Bias-corrected moments make the first step the rate itself, against the gradient's sign.
+        # What is compared is of size 1, in float32.
+        torch.testing.assert_close(parameter.detach(), before[name] + 0.01, rtol=0, atol=1e-6)

@@ -1,0 +1,259 @@
+import math
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from strategies import texts
+from tiny import CHINESE, TEXTS, fitted, network
+
+from lstmlm import ParameterError, ScoredText, TextError, TextTypeError, scoring
+from lstmlm.scoring import exact_inference, pools
+from lstmlm.text import WHITE_SPACE
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return fitted(tokenizer="bpe")
+
+
+def scored(text: str, *tokens: tuple[int, int, float]) -> ScoredText:
+    """Make a scored text of tokens given as start, end and log-probability; the end mark has -9."""
+    spans = [(start, end) for start, end, _ in tokens] + [(len(text), len(text))]
+    return ScoredText(
+        text,
+        [text[start:end] for start, end in spans],
+        np.array(spans, dtype=np.int64),
+        np.array([nats for _, _, nats in tokens] + [-9.0], dtype=np.float32),
+    )
+
+
+# ---- ScoredText ----
+
+
+def test_figures_of_a_scored_text():
+    text = scored("ab c", (0, 2, -1.0), (2, 3, -0.5), (3, 4, -3.5))
+    assert text.log_prob == -14.0
+    assert text.perplexity == math.exp(14 / 4)
+    assert text.bits_per_char == pytest.approx(14 / math.log(2) / 5)
+    # log_probs are float32.
+    assert text.surprisals.tolist() == pytest.approx(np.log2(np.exp([1, 0.5, 3.5, 9])), rel=1e-6)
+    assert text.surprisals.dtype == np.float32
+
+
+def test_perplexity_beyond_a_float_is_infinite():
+    nats = np.array([-800], dtype=np.float32)
+    text = ScoredText("", [""], np.zeros((1, 2), dtype=np.int64), nats)
+    assert text.perplexity == math.inf
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "expected"),
+    [
+        ("", [], []),
+        ("  ", [(0, 2, -1.0)], []),
+        ("cat", [(0, 1, -1.0), (1, 3, -2.0)], [("cat", -3.0)]),
+        ("a cat", [(0, 1, -1.0), (1, 5, -2.0)], [("a", -1.0), ("cat", -2.0)]),
+        # White space alone goes to the next word; what follows the last word to none.
+        (" a\n cat ", [(0, 1, -1.0), (1, 2, -2.0), (2, 4, -4.0), (4, 7, -8.0), (7, 8, -16.0)],
+         [("a", -3.0), ("cat", -12.0)]),
+        # A token that runs over white space belongs to the word that it starts in.
+        ("a b c", [(0, 3, -1.0), (3, 5, -2.0)], [("a", -1.0), ("b", 0.0), ("c", -2.0)]),
+        # Bytes of one character have one span.
+        ("é 🙂", [(0, 1, -1.0), (0, 1, -2.0), (1, 3, -4.0), (2, 3, -8.0)],
+         [("é", -3.0), ("🙂", -12.0)]),
+        # Only Unicode's White_Space parts words: U+001C doesn't, the ideographic space does.
+        ("a\x1cb\u3000c", [(0, 3, -1.0), (3, 5, -2.0)], [("a\x1cb", -1.0), ("c", -2.0)]),
+    ],
+)  # fmt: skip
+def test_words(text, tokens, expected):
+    assert scored(text, *tokens).words() == expected
+
+
+@settings(max_examples=50)
+@given(text=texts())
+def test_words_and_the_rest_add_up_to_the_text(lm, text):
+    (one,) = lm.pipe([text])
+    spaced = "".join(" " if character in WHITE_SPACE else character for character in text)
+    words = one.words()
+    assert [word for word, _ in words] == list(filter(None, spaced.split(" ")))
+    end = len(spaced.rstrip(" "))
+    rest = [
+        float(log_prob)
+        for token, (start, _), log_prob in zip(one.tokens, one.spans, one.log_probs, strict=True)
+        if start + len(token) - len(token.lstrip(WHITE_SPACE)) >= end
+    ]
+    # Sums of the same floats in another order.
+    assert math.fsum([nats for _, nats in words] + rest) == pytest.approx(one.log_prob, rel=1e-12)
+
+
+def test_tokens_of_text_that_no_one_wrote(lm):
+    (one,) = lm.pipe(["\ud800\0 🙂"])
+    assert one.text == "\ud800\0 🙂"  # as it came, the lone surrogate too
+    assert one.tokens[0] == "\ud800"
+    assert set(one.tokens) <= {"\ud800", "\0", " ", " 🙂", "🙂", ""}
+    assert np.isfinite(one.log_probs).all()
+    assert one.log_probs.dtype == np.float32
+    assert one.spans.dtype == np.int64
+
+
+# ---- pipe ----
+
+
+def test_each_result_comes_before_the_next_text_is_asked_for(lm):
+    asked: list[int] = []
+
+    def endless() -> Any:
+        for number in count():
+            asked.append(number)
+            yield f"text {number}"
+
+    results = lm.pipe(endless(), batch_size=1)
+    assert asked == []
+    for number in range(5):
+        assert next(results).text == f"text {number}"
+        assert asked == list(range(number + 1))
+
+
+@pytest.mark.parametrize("batch_size", [2, 7, 256])
+def test_an_endless_stream_is_read_ahead_by_a_batch_at_most(lm, batch_size):
+    asked = count()
+    results = lm.pipe((f"text {next(asked)}" for _ in count()), batch_size=batch_size)
+    assert [one.text for one in islice(results, 20)] == [f"text {i}" for i in range(20)]
+    assert next(asked) < 20 + batch_size
+
+
+def test_long_texts_are_read_ahead_less(lm, monkeypatch):
+    monkeypatch.setattr(scoring, "POOL_CHARS", 10)
+    asked = count()
+    results = lm.pipe("a" * 6 for _ in iter(lambda: next(asked), None))
+    next(results)
+    assert next(asked) == 2
+
+
+def test_what_came_with_a_text_comes_back_with_its_scores(lm):
+    companions: list[Any] = [{"id": 1}, None, ["unhashable"]]
+    pairs = list(lm.pipe(zip(TEXTS, companions, strict=False), as_tuples=True, batch_size=2))
+    assert [companion for _, companion in pairs] == companions
+    assert all(ours is theirs for (_, ours), theirs in zip(pairs, companions, strict=True))
+    alone = list(lm.pipe(TEXTS[:3], batch_size=2))
+    for (one, _), other in zip(pairs, alone, strict=True):
+        assert one.text == other.text
+        np.testing.assert_array_equal(one.log_probs, other.log_probs)
+
+
+def test_what_is_no_text_raises_where_it_stands(lm):
+    results = lm.pipe(["one", None, "three"], batch_size=1)
+    assert next(results).text == "one"
+    with pytest.raises(TextTypeError) as caught:
+        next(results)
+    assert str(caught.value) == (
+        "texts[1] is None (NoneType); every text must be a str: leave it out or replace it by a "
+        "str."
+    )
+
+
+def test_an_error_handler_gets_what_is_no_text(lm):
+    errors: list[tuple[Any, Exception]] = []
+    results = lm.pipe(
+        ["one", 2, b"three", "four"], error_handler=lambda item, error: errors.append((item, error))
+    )
+    assert [one.text for one in results] == ["one", "four"]
+    assert [(item, type(error), str(error)) for item, error in errors] == [
+        (
+            2,
+            TextTypeError,
+            "texts[1] is 2 (int); every text must be a str: leave it out or replace it by a str.",
+        ),
+        (
+            b"three",
+            TextTypeError,
+            "texts[2] is b'three' (bytes); every text must be a str: decode it first.",
+        ),
+    ]
+
+
+def test_an_error_handler_keeps_companions_with_their_texts(lm):
+    errors = []
+    items = [("one", 1), (None, 2), ("three", 3), 4, ("five", 5)]
+    results = lm.pipe(items, as_tuples=True, error_handler=lambda *both: errors.append(both))
+    assert [(one.text, companion) for one, companion in results] == [
+        ("one", 1), ("three", 3), ("five", 5)]  # fmt: skip
+    assert [item for item, _ in errors] == [(None, 2), 4]
+
+
+def test_an_error_handler_may_raise(lm):
+    def handler(item: Any, error: Exception) -> None:
+        raise RuntimeError("enough") from error
+
+    with pytest.raises(RuntimeError, match=r"^enough$"):
+        list(lm.pipe(["one", None], error_handler=handler))
+
+
+@pytest.mark.parametrize("item", ["ab", 4, ("a", "b", "c")])
+def test_what_is_no_pair_is_an_error(lm, item):
+    with pytest.raises(TextTypeError) as caught:
+        list(lm.pipe([("one", 1), item], as_tuples=True))
+    assert str(caught.value) == (
+        f"texts[1] is {item!r} ({type(item).__name__}); with as_tuples=True every item must be a "
+        "(text, anything) pair."
+    )
+
+
+def test_wrong_arguments_are_refused_at_the_call(lm):
+    with pytest.raises(ParameterError) as caught:
+        lm.pipe(["one"], batch_size=0)
+    assert str(caught.value) == "batch_size=0 is not valid; batch_size is an integer at least 1."
+    with pytest.raises(TextError) as text_error:
+        lm.pipe("one")
+    assert str(text_error.value) == (
+        "Iterable over raw text documents expected, string object received. Put a single text in a "
+        "list: [text]."
+    )
+
+
+def test_a_pipe_may_be_left_and_another_begun(lm):
+    first, second = lm.pipe(TEXTS, batch_size=2), lm.pipe(TEXTS, batch_size=2)
+    mixed = [next(pipe).log_prob for _ in range(4) for pipe in (first, second)]
+    expected = lm.score_samples(TEXTS[:4])
+    # float32 sums in other batches.
+    assert mixed == pytest.approx(np.repeat(expected, 2).tolist(), rel=1e-5)
+
+
+# ---- pools and contexts ----
+
+
+def test_pools_are_closed_by_texts_or_characters(monkeypatch):
+    monkeypatch.setattr(scoring, "POOL_CHARS", 5)
+    assert list(pools(["a", "bb", "ccc", "dddddd", "", "e"], batch_size=2)) == [
+        ["a", "bb"], ["ccc", "dddddd"], ["", "e"]]  # fmt: skip
+    assert list(pools(["aaaaaa", "b", "c", "d"], batch_size=3)) == [["aaaaaa"], ["b", "c", "d"]]
+    assert list(pools([], batch_size=3)) == []
+
+
+def test_exact_inference_has_no_gradients_and_leaves_no_trace():
+    model = network()
+    with exact_inference(model):
+        features, _ = model(torch.tensor([[1, 2]]), model.zero_state(1))
+        assert not features.requires_grad
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_scoring_makes_no_gradients_and_moves_no_weights(lm):
+    before = [parameter.detach().clone() for parameter in lm.module_.parameters()]
+    lm.evaluate(CHINESE)
+    for parameter, value in zip(lm.module_.parameters(), before, strict=True):
+        assert parameter.grad is None
+        assert torch.equal(parameter, value)
+
+
+def test_scores_hold_a_bounded_number_of_logits(lm, monkeypatch):
+    """Chunks of a few rows give the figures of one chunk."""
+    expected = lm.evaluate(TEXTS)
+    monkeypatch.setattr("lstmlm.nn.heads.CHUNK_LOGITS", 5 * lm.vocab_size_)
+    found = lm.evaluate(TEXTS)
+    assert found.nats == pytest.approx(expected.nats, rel=1e-6)  # float32 products of other shapes
+    assert found.accuracy == expected.accuracy
