@@ -222,7 +222,7 @@ class TrainConfig(Settings):
         AUTO, "Share of the tokens that is held out.", float, above=0, below=1, auto=True
     )
     n_iter_no_change: int = setting(
-        5, "Epochs without a better held-out loss that end the training.", int, low=1
+        10, "Epochs without a better held-out loss that end the training.", int, low=1
     )
     precision: Literal["float32", "bf16"] | Auto = setting(
         AUTO,

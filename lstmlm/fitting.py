@@ -221,7 +221,8 @@ def _settled(
 def _has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    known = device.type == "cpu" and hasattr(torch.cpu, "get_capabilities")  # not in older torch
+    flags = torch.cpu.get_capabilities() if known else {}
     return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
 
 

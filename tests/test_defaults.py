@@ -9,7 +9,14 @@ from tiny import TEXTS
 
 from lstmlm import LSTMLanguageModel
 from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
-from lstmlm.defaults import ADAPTIVE_FROM, cutoffs, resolve_model, resolve_text, resolve_train
+from lstmlm.defaults import (
+    ADAPTIVE_FROM,
+    MIN_STEPS,
+    cutoffs,
+    resolve_model,
+    resolve_text,
+    resolve_train,
+)
 
 sizes = st.integers(1, 10**9)
 vocab_sizes = st.integers(2, 2**20)
@@ -53,6 +60,13 @@ def test_more_text_is_read_less_often_and_less_of_it_is_held_out(n_tokens, more,
     assert small.max_epochs >= large.max_epochs >= 1
     assert small.batch_size <= large.batch_size
     assert 0.1 >= small.validation_fraction >= large.validation_fraction >= 0.02
+
+
+@given(sizes, vocab_sizes, st.floats(1, 1e6))
+def test_an_epoch_has_steps_enough_to_learn_from(n_tokens, vocab_size, mean_length):
+    pace = training(n_tokens, vocab_size, mean_length)
+    steps = n_tokens // (pace.batch_size * pace.bptt_length)
+    assert pace.batch_size == 1 or steps >= MIN_STEPS
 
 
 def test_two_percent_are_held_out_where_there_is_plenty():

@@ -14,7 +14,7 @@ from lstmlm import LSTMLanguageModel
 pytestmark = pytest.mark.gpu
 HEADS = pytest.mark.parametrize("output", ["softmax", "adaptive"])
 
-# Issue 2: a model trained on a GPU and loaded on the CPU scores the same to 1e-4: other kernels add
+# A model trained on a GPU and loaded on the CPU scores the same to 1e-4: other kernels add
 # float32 products in another order.
 SAME = {"rtol": 1e-4, "atol": 1e-5}
 

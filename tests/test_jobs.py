@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import fitted
 
 from lstmlm.errors import InputFileError
-from lstmlm.jobs import Row, read_rows
+from lstmlm.jobs import Row, read_rows, score_rows
 
 
 @pytest.fixture
@@ -172,6 +173,36 @@ def test_a_folder_without_texts(tmp_path, write):
         f"{folder}: no file in this folder ends in .txt, .text, .md, .jsonl, .ndjson (or these and "
         ".gz)."
     )
+
+
+# ---- scoring ----
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 256])
+@pytest.mark.parametrize("context", ["document", "stream"])
+def test_rows_are_scored_as_documents_whatever_the_models_context(write, context, batch_size):
+    lm = fitted(output="softmax", tokenizer="word", context=context)
+    lines = ["the cat sat on the mat", "", "a dog and a cat", "明月 几时 有"]
+    rows = read_rows([write("a.txt", "\n".join(lines))])
+    scored = list(score_rows(lm, rows, batch_size))
+    assert [row.text for _, row in scored] == [text.text for text, _ in scored] == lines
+    alone = [lm.score_samples([line])[0] for line in lines]
+    # Figures in float32 agree to 1e-5 on every path.
+    assert [text.log_prob for text, _ in scored] == pytest.approx(alone, rel=1e-5)
+
+
+def test_rows_are_scored_lazily(write):
+    came = []
+
+    def rows():
+        for row in read_rows([write("a.txt", "the cat\nthe dog\na dog\n")]):
+            came.append(row.text)
+            yield row
+
+    scored = score_rows(fitted(output="softmax", tokenizer="word"), rows(), batch_size=1)
+    assert came == []
+    assert next(scored)[1].text == "the cat"
+    assert came == ["the cat"]
 
 
 # ---- faults ----

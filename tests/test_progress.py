@@ -67,6 +67,16 @@ def test_one_line_an_epoch_where_nothing_can_move():
     )
 
 
+def test_a_training_of_many_epochs_is_told_in_few_lines():
+    reports = [
+        report(epoch=number, progress=number / 200, ended=epoch(number)) for number in range(1, 201)
+    ]
+    told = [int(line.split()[1]) for line in shown(*reports).splitlines()]
+    assert len(told) <= 21
+    assert (told[0], told[-1]) == (1, 200)
+    assert told == sorted(set(told))
+
+
 def test_a_long_line_stays_one():
     ended = epoch(100, 86_400.0, math.log(33_278), math.log(33_278))
     written = shown(report(epoch=100, seconds=86_400.0, tokens=10**11, ended=ended), width=60)

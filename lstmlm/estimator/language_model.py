@@ -72,7 +72,7 @@ class LSTMLanguageModel(ReadsText, WritesText):
     validation_fraction : float or "auto"
         Share of the tokens that is held out where `fit` gets no `validation`: the end of a stream
         or of a single text, else whole texts. "auto" is 2 % where there is plenty.
-    n_iter_no_change : int, default 5
+    n_iter_no_change : int, default 10
         Epochs without improvement after which training stops.
     generation_config : DecodeConfig, dict or None
         Defaults of the options of `generate`, `generate_stream` and `predict`.
@@ -137,7 +137,7 @@ class LSTMLanguageModel(ReadsText, WritesText):
         clip_norm: Any = 0.5,
         early_stopping: Any = True,
         validation_fraction: Any = "auto",
-        n_iter_no_change: Any = 5,
+        n_iter_no_change: Any = 10,
         generation_config: Any = None,
         device: Any = "auto",
         precision: Any = "auto",
