@@ -19,7 +19,10 @@ _GROWN = {_MMAP_THRESHOLD: 32 * 2**20, _TRIM_THRESHOLD: 64 * 2**20, _TOP_PAD: 12
 
 @contextmanager
 def kept_buffers() -> Iterator[None]:
-    """Keep freed memory in the process while the context lasts; afterwards give it back.
+    """Keep freed memory in the process while the context lasts; afterwards give its pages back.
+
+    The addresses stay the heap's where something lies above them, so that a later buffer may be put
+    there and its pages be kept: never more than the context itself has used.
 
     Does nothing where the C library isn't glibc.
     """
