@@ -64,6 +64,7 @@ class RecurrentLM(nn.Module):
         self.dropout_input = dropout_input
         self.tie_weights = tie_weights
         self.embedding_scale = embedding_scale
+        self.cutoffs = list(cutoffs or [])
         # With tied weights the head makes a dense gradient, to which a sparse one is cheaply added.
         self.embedding = nn.Embedding(vocab_size, embedding_dim, sparse=tie_weights)
         widths = [embedding_dim] + [hidden_size] * num_layers
@@ -73,7 +74,7 @@ class RecurrentLM(nn.Module):
             None if width == hidden_size else nn.Linear(hidden_size, width, bias=False)
         )
         shared = cast(nn.Parameter, self.embedding.weight) if tie_weights else None
-        self.head = make_head(output, width, vocab_size, shared, cutoffs or [])
+        self.head = make_head(output, width, vocab_size, shared, self.cutoffs)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights from a generator on the CPU."""

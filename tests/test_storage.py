@@ -384,6 +384,10 @@ def test_settings_that_are_no_models(folder, change, error):
         lambda c: c["params"].update(no_parameter=1),
         lambda c: c["params"].update(self=1),
         lambda c: c.update(vocab_size="auto"),
+        lambda c: c.update(cutoffs=[5, 5]),
+        lambda c: c.update(cutoffs=[10**6]),
+        lambda c: c.pop("cutoffs"),
+        lambda c: c.update(embedding_scale=0),
     ],
     ids=[
         "settled is a list",
@@ -396,12 +400,26 @@ def test_settings_that_are_no_models(folder, change, error):
         "unknown parameter",
         "a parameter called self",
         "auto vocabulary",
+        "an empty tail",
+        "a tail beyond the vocabulary",
+        "no cut-offs",
+        "no scale",
     ],
 )
 def test_settings_that_are_no_settings(folder, change):
     change_config(folder, change)
     pattern = re.escape(f"the settings in {folder} are not a model's: ") + r".+\."
     assert re.fullmatch(pattern, message_of(folder))
+
+
+@pytest.mark.parametrize("output", ["softmax", "adaptive"])
+def test_a_model_keeps_the_rules_it_was_fitted_by(tmp_path, monkeypatch, output):
+    lm = fitted(output=output, tokenizer="word")
+    lm.save(tmp_path / "model")
+    monkeypatch.setattr("lstmlm.fitting.cutoffs", lambda vocab_size: [3, 4])
+    monkeypatch.setattr("lstmlm.fitting.embedding_scale", lambda vocab_size: 7.0)
+    kept = LSTMLanguageModel.load(tmp_path / "model")
+    assert kept.score_samples(ENGLISH).tolist() == lm.score_samples(ENGLISH).tolist()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """An estimator to and from a model folder."""
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +29,9 @@ def save_estimator(estimator: Any, folder: str | os.PathLike[str]) -> None:
         "params": {name: _as_json(value) for name, value in estimator.get_params().items()},
         "settled": estimator.params_,
         "vocab_size": estimator.vocab_size_,
+        # What lstmlm.defaults made of the vocabulary; another version may make something else.
+        "cutoffs": estimator.module_.cutoffs,
+        "embedding_scale": estimator.module_.embedding_scale,
         "history": [asdict(epoch) for epoch in estimator.history_],
     }
     tensors = dict(estimator.module_.named_parameters())  # names a shared one once
@@ -54,7 +59,7 @@ def load_estimator(
             train=TrainConfig.of(settled),
         )
         vocab_size = TextConfig(vocab_size=config["vocab_size"]).vocab_size
-        architecture = describe_architecture(plan.model, int(vocab_size))
+        architecture = describe_architecture(plan.model, int(vocab_size)) | _kept_rules(config)
         history = [Epoch(**epoch) for epoch in config["history"]]
         params = dict(config["params"])
         if "auto" in plan.as_params().values():
@@ -66,6 +71,15 @@ def load_estimator(
     module, ranks = _read_module(architecture, read_tensors)
     tokenizer = _read_tokenizer(tokenizer_json, plan.tokenizer, ranks, folder)
     return params, Fitted(tokenizer, module.to(device), plan, history)
+
+
+def _kept_rules(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of an architecture that followed from the vocabulary when it was fitted."""
+    cutoffs, scale = config["cutoffs"], float(config["embedding_scale"])
+    edges = [0, *map(int, cutoffs), int(config["vocab_size"])]
+    if any(low >= high for low, high in pairwise(edges)) or not 0 < scale < math.inf:
+        raise ParameterError(f"cutoffs {cutoffs} or embedding_scale {scale} fit no network")
+    return {"cutoffs": edges[1:-1], "embedding_scale": scale}
 
 
 def _read_module(
