@@ -259,9 +259,11 @@ def pools(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
 
 @contextmanager
 def exact_inference(model: RecurrentLM) -> Iterator[None]:
-    """Compute without gradients and, on CUDA, without TF32. Not for use around a yield."""
+    """Compute without gradients and in full float32 (no TF32). Not for use around a yield."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
         if model.device.type == "cuda":
             precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
             stack.enter_context(precise)
