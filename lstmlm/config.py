@@ -154,6 +154,15 @@ class TextConfig(Settings):
 class ModelConfig(Settings):
     """The network."""
 
+    cell: Literal["lstm", "gru", "peephole_lstm"] = setting(
+        "lstm", "Kind of recurrent layer.", str, choices=("lstm", "gru", "peephole_lstm")
+    )
+    peephole: Literal["diagonal", "full"] = setting(
+        "diagonal",
+        "For peephole_lstm: gates see the cell through vectors, or through matrices.",
+        str,
+        choices=("diagonal", "full"),
+    )
     output: Literal["softmax", "adaptive"] | Auto = setting(
         AUTO,
         "Output layer; both give exact, normalised probabilities.",
@@ -174,6 +183,12 @@ class ModelConfig(Settings):
     )
     dropout_input: float | Auto = setting(
         AUTO, "Dropout on the embedded tokens.", float, low=0, below=1, auto=True
+    )
+    dropout_embedding: float | Auto = setting(
+        AUTO, "Share of types whose embedding is dropped.", float, low=0, below=1, auto=True
+    )
+    dropout_weight: float | Auto = setting(
+        AUTO, "Share of the recurrent weights that is dropped.", float, low=0, below=1, auto=True
     )
 
 
@@ -214,6 +229,12 @@ class TrainConfig(Settings):
     weight_decay: float = setting(0.01, "AdamW's decoupled weight decay.", float, low=0)
     clip_norm: float | None = setting(
         0.5, "Largest norm of a step's gradient; None for no limit.", float, above=0, optional=True
+    )
+    activation_penalty: float = setting(
+        0.0, "Weight of the mean square of the last layer's dropped outputs.", float, low=0
+    )
+    temporal_penalty: float = setting(
+        0.0, "Weight of the mean square of the last layer's steps.", float, low=0
     )
     early_stopping: bool = setting(
         True, "Hold text out, stop when it no longer gets better, keep the best weights.", bool

@@ -37,6 +37,8 @@ def resolve_model(config: ModelConfig, *, n_tokens: int, vocab_size: int) -> Mod
         "num_layers": 1,
         "dropout": 0.4 if small else 0.3,
         "dropout_input": 0.1 if vocab_size <= SMALL_VOCABULARY else 0.3,
+        "dropout_embedding": 0.0,
+        "dropout_weight": 0.0,
     }
     return replace(config, **_filled(config, auto))
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -130,14 +130,33 @@ def train(
         trainer.settle()
 
 
+class WindowLoss(NamedTuple):
+    """What a window costs.
+
+    Parameters
+    ----------
+    nats : Tensor, shape ()
+        Minus the log-probability of the tokens that count, summed.
+    penalty : Tensor, shape ()
+        What is added to them in training; summed over the same tokens.
+    state : State
+        After the window, with its graph.
+    """
+
+    nats: Tensor
+    penalty: Tensor
+    state: State
+
+
 def window_loss(
     model: RecurrentLM,
     ids: NDArray[Any],
     window: Window,
     state: State,
+    config: TrainConfig,
     noise: torch.Generator | None = None,
-) -> tuple[Tensor, State]:
-    """Return minus the log-probability of a window's tokens, summed, and the state after it.
+) -> WindowLoss:
+    """Read a window and say what it costs.
 
     Parameters
     ----------
@@ -149,22 +168,35 @@ def window_loss(
         What to read, and which of it counts.
     state : State
         Of B rows or more; of more, the first B go on.
+    config : TrainConfig
+        Its penalties.
     noise : torch.Generator, optional
         Dropout's noise; None for none.
-
-    Returns
-    -------
-    loss : Tensor, shape ()
-        In nats.
-    state : State, of B rows
-        With its graph.
     """
     rows, device = len(window.positions), model.device
     inputs = torch.from_numpy(ids[window.positions - 1].astype(np.int64)).to(device)
     targets = torch.from_numpy(ids[window.positions[window.counted]].astype(np.int64)).to(device)
-    features, state = model(inputs, state.rows(rows), noise=noise)
-    kept = features[torch.from_numpy(window.counted).to(device)]
-    return model.head.loss(kept, targets), state
+    counted = torch.from_numpy(window.counted).to(device)
+    outputs, state = model.read(inputs, state.rows(rows), noise=noise)
+    dropped = model.drop(outputs, noise)
+    nats = model.head.loss(model.project(dropped[counted]), targets)
+    return WindowLoss(nats, _penalty(outputs, dropped, counted, config), state)
+
+
+def _penalty(outputs: Tensor, dropped: Tensor, counted: Tensor, config: TrainConfig) -> Tensor:
+    """Return the activation and temporal penalties (Merity et al. 2017, section 2).
+
+    The first is on the size of the dropped outputs, the second on the outputs' change from one
+    token to the next; each is the mean square over the H features, summed over the tokens.
+    """
+    penalty = outputs.new_zeros(())
+    if config.activation_penalty:
+        squares = dropped[counted].square().mean(-1).sum()
+        penalty = penalty + config.activation_penalty * squares
+    if config.temporal_penalty:
+        changes = (outputs[:, 1:] - outputs[:, :-1])[counted[:, 1:]]
+        penalty = penalty + config.temporal_penalty * changes.square().mean(-1).sum()
+    return penalty
 
 
 class _Trainer:
@@ -244,14 +276,14 @@ class _Trainer:
             shift = int(self.rng.integers(self.window // 2, self.window)) + 1
             for window in walk(rows, self.window, first=shift if longest > self.window else None):
                 with self.precision():
-                    loss, after = window_loss(
-                        self.model, self.corpus.ids, window, state, self.noise
+                    loss = window_loss(
+                        self.model, self.corpus.ids, window, state, self.config, self.noise
                     )
-                state = after.detach()
+                state = loss.state.detach()
                 n_counted = int(window.counted.sum())
                 if n_counted:
-                    self.move(loss, n_counted)
-                    yield loss.detach(), n_counted
+                    self.move(loss.nats + loss.penalty, n_counted)
+                    yield loss.nats.detach(), n_counted
 
     def move(self, loss: Tensor, n_counted: int) -> None:
         """Take a step down the gradient of the mean loss."""

@@ -13,7 +13,7 @@ import torch
 from tiny import TEXTS, network, unfitted
 
 from lstmlm import DivergenceError, LSTMLanguageModel, training
-from lstmlm.batches import Corpus
+from lstmlm.batches import Corpus, rows_of, sort_rows, walk
 from lstmlm.config import TrainConfig
 from lstmlm.estimator import language_model
 from lstmlm.fitting import Fitted, fit_language_model
@@ -21,7 +21,7 @@ from lstmlm.model import RecurrentLM
 from lstmlm.optim import FINAL_RATE, rate_at
 from lstmlm.progress import TrainingProgress
 from lstmlm.text import END
-from lstmlm.training import Report, train
+from lstmlm.training import Report, train, window_loss
 
 BOTH_CONTEXTS = pytest.mark.parametrize("context", ["document", "stream"])
 
@@ -408,3 +408,60 @@ def test_training_leaves_its_corpus_and_settings_alone():
     list(train(network(), corpus, corpus_of(seed=1), config, seed=0))
     np.testing.assert_equal((corpus.ids, corpus.begins, corpus.ends), before[:3])
     assert config == before[3]
+
+
+# ---- penalties ----
+
+
+def penalty_of(config: TrainConfig, noise: torch.Generator | None = None) -> float:
+    corpus, model = corpus_of(), network(dropout=0.5)
+    rows = sort_rows(rows_of(corpus))
+    (window,) = walk(rows, 100)
+    start = model.zero_state(len(rows.begins))
+    return window_loss(model, corpus.ids, window, start, config, noise).penalty.item()
+
+
+def outputs_of(model: RecurrentLM, corpus: Corpus) -> list[torch.Tensor]:
+    """Return the last layer's outputs of each text alone, shape (T, H)."""
+    outputs = []
+    for begin, end in zip(corpus.begins, corpus.ends, strict=True):
+        ids = torch.from_numpy(corpus.ids[begin - 1 : end - 1].astype(np.int64))
+        outputs.append(model.read(ids[None], model.zero_state(1))[0][0].detach())
+    return outputs
+
+
+def test_penalties_are_mean_squares_summed_over_the_tokens():
+    outputs = outputs_of(network(), corpus_of())
+    squares = sum(h.square().mean(-1).sum().item() for h in outputs)
+    changes = sum((h[1:] - h[:-1]).square().mean(-1).sum().item() for h in outputs)
+    # Sums of some dozens of float32 numbers.
+    assert penalty_of(pace(activation_penalty=2.0)) == pytest.approx(2 * squares, rel=1e-5)
+    assert penalty_of(pace(temporal_penalty=3.0)) == pytest.approx(3 * changes, rel=1e-5)
+    both = pace(activation_penalty=2.0, temporal_penalty=3.0)
+    assert penalty_of(both) == pytest.approx(2 * squares + 3 * changes, rel=1e-5)
+    assert penalty_of(pace()) == 0
+
+
+def test_the_activation_penalty_is_on_dropped_outputs_and_the_temporal_one_is_not():
+    noise = torch.Generator().manual_seed(0)
+    dropped = penalty_of(pace(activation_penalty=1.0), noise)
+    # Half of the features are zeroed and the others doubled: their squares are about doubled.
+    assert dropped > 1.3 * penalty_of(pace(activation_penalty=1.0))
+    temporal = pace(temporal_penalty=1.0)
+    assert penalty_of(temporal, noise.manual_seed(1)) != penalty_of(temporal)  # inner layers drop
+
+
+@pytest.mark.parametrize("penalty", ["activation_penalty", "temporal_penalty"])
+def test_a_penalty_makes_outputs_smaller_and_is_not_part_of_the_loss_shown(penalty):
+    def size(lm: LSTMLanguageModel) -> float:
+        corpus = Corpus.of(lm.tokenizer_.encode(TEXTS), END)
+        outputs = outputs_of(lm.module_, corpus)
+        if penalty == "temporal_penalty":
+            outputs = [h[1:] - h[:-1] for h in outputs]
+        return sum(h.square().sum().item() for h in outputs)
+
+    free = unfitted(tokenizer="char", max_epochs=3).fit(TEXTS)
+    held = unfitted(tokenizer="char", max_epochs=3, **{penalty: 10.0}).fit(TEXTS)
+    assert size(held) < 0.5 * size(free)
+    uniform = math.log(free.vocab_size_)
+    assert held.history_[0].train_loss < 1.5 * uniform  # the penalty alone is larger than that

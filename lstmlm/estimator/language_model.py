@@ -42,15 +42,24 @@ class LSTMLanguageModel(ReadsText, WritesText):
         the text holds "<unk>".
     lowercase : bool, default False
         Read all text in lower case.
+    cell : {"lstm", "gru", "peephole_lstm"}, default "lstm"
+        The recurrent layers' kind.
+    peephole : {"diagonal", "full"}, default "diagonal"
+        For "peephole_lstm", how gates see the cell. "diagonal" (Gers et al. 2000): each unit its
+        own, through vectors, the output gate the new cell; "full": all units, through matrices, the
+        candidate too.
     output : {"softmax", "adaptive"} or "auto"
         The output layer. Both give exact, normalised probabilities; "adaptive" (Grave et al. 2017)
         is several times faster where the vocabulary is large.
     embedding_dim, hidden_size, num_layers : int or "auto"
-        Width of the embedding, width and number of the LSTM layers.
+        Width of the embedding, width and number of the recurrent layers.
     tie_weights : bool, default True
         Share the embedding's rows with the output layer.
     dropout, dropout_input : float in [0, 1) or "auto"
-        Locked dropout after each LSTM layer, and on the embedded tokens.
+        Locked dropout after each recurrent layer, and on the embedded tokens.
+    dropout_embedding, dropout_weight : float in [0, 1) or "auto"
+        Share of types whose embedding is dropped, and of the recurrent matrices' weights, anew at
+        each step of the training.
     context : {"document", "stream"}, default "document"
         "document": every text starts from a fresh state. "stream": texts are consecutive parts of
         one long text, and the state is carried from each to the next.
@@ -67,6 +76,9 @@ class LSTMLanguageModel(ReadsText, WritesText):
         AdamW's decoupled weight decay.
     clip_norm : float or None, default 0.5
         Largest norm of the gradient of a step.
+    activation_penalty, temporal_penalty : float, default 0.0
+        Weights, in nats a token, of the mean square of the last layer's dropped outputs and of
+        their change from token to token (Merity et al. 2017).
     early_stopping : bool, default True
         Hold text out, stop when it gets no better, and keep the weights that were best on it.
     validation_fraction : float or "auto"
@@ -120,6 +132,8 @@ class LSTMLanguageModel(ReadsText, WritesText):
         vocab_size: Any = "auto",
         min_frequency: Any = "auto",
         lowercase: Any = False,
+        cell: Any = "lstm",
+        peephole: Any = "diagonal",
         output: Any = "auto",
         embedding_dim: Any = "auto",
         hidden_size: Any = "auto",
@@ -127,6 +141,8 @@ class LSTMLanguageModel(ReadsText, WritesText):
         tie_weights: Any = True,
         dropout: Any = "auto",
         dropout_input: Any = "auto",
+        dropout_embedding: Any = "auto",
+        dropout_weight: Any = "auto",
         context: Any = "document",
         max_epochs: Any = "auto",
         max_seconds: Any = None,
@@ -135,6 +151,8 @@ class LSTMLanguageModel(ReadsText, WritesText):
         learning_rate: Any = "auto",
         weight_decay: Any = 0.01,
         clip_norm: Any = 0.5,
+        activation_penalty: Any = 0.0,
+        temporal_penalty: Any = 0.0,
         early_stopping: Any = True,
         validation_fraction: Any = "auto",
         n_iter_no_change: Any = 10,
@@ -148,6 +166,8 @@ class LSTMLanguageModel(ReadsText, WritesText):
         self.vocab_size = vocab_size
         self.min_frequency = min_frequency
         self.lowercase = lowercase
+        self.cell = cell
+        self.peephole = peephole
         self.output = output
         self.embedding_dim = embedding_dim
         self.hidden_size = hidden_size
@@ -155,6 +175,8 @@ class LSTMLanguageModel(ReadsText, WritesText):
         self.tie_weights = tie_weights
         self.dropout = dropout
         self.dropout_input = dropout_input
+        self.dropout_embedding = dropout_embedding
+        self.dropout_weight = dropout_weight
         self.context = context
         self.max_epochs = max_epochs
         self.max_seconds = max_seconds
@@ -163,6 +185,8 @@ class LSTMLanguageModel(ReadsText, WritesText):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
+        self.activation_penalty = activation_penalty
+        self.temporal_penalty = temporal_penalty
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change

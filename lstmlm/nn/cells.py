@@ -1,4 +1,4 @@
-"""Recurrent layers.
+"""Recurrent layers on torch's fused kernels; those with peepholes are in `lstmlm.nn.peephole`.
 
 The LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000)::
 
@@ -8,18 +8,84 @@ The LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2
     o_t = sigmoid(W_o x_t + U_o h_{t-1} + b_o)        output gate
     c_t = f_t * c_{t-1} + i_t * g_t
     h_t = o_t * tanh(c_t)
+
+The GRU (Cho et al. 2014, section 2.3; the reset gate after the product, as in cuDNN)::
+
+    r_t = sigmoid(W_r x_t + U_r h_{t-1} + b_r)        reset gate
+    z_t = sigmoid(W_z x_t + U_z h_{t-1} + b_z)        update gate
+    n_t =    tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + b'_n))    candidate
+    h_t = (1 - z_t) * n_t + z_t * h_{t-1}
+
+Every layer has the same face: `step` reads a window with the state going in and coming out,
+`initialise` draws the first weights, `cell_size` is the width of its cell, 0 for the GRU.
 """
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from lstmlm.nn.dropout import dropped_weight
+from lstmlm.nn.peephole import PeepholeLSTM
 
-class LSTM(nn.LSTM):
-    """One LSTM layer on torch's fused kernels.
+
+class Layer(Protocol):
+    """What every recurrent layer can do."""
+
+    cell_size: int
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the first weights."""
+
+    def step(
+        self,
+        x: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        *,
+        weight_drop: float = 0.0,
+        noise: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Read a window; see `LSTM.step`."""
+        ...
+
+
+class _Fused(nn.RNNBase):
+    """What the layers share that torch has kernels for."""
+
+    weight_ih_l0: nn.Parameter
+    weight_hh_l0: nn.Parameter
+    bias_ih_l0: nn.Parameter
+    bias_hh_l0: nn.Parameter
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the first weights, gate by gate.
+
+        Matrices start as in Glorot and Bengio (2010) from the input and orthogonal (Saxe et al.
+        2014) from the state.
+        """
+        with torch.no_grad():
+            for rows in torch.split(self.weight_ih_l0, self.hidden_size):
+                nn.init.xavier_uniform_(rows, generator=generator)
+            for rows in torch.split(self.weight_hh_l0, self.hidden_size):
+                nn.init.orthogonal_(rows, generator=generator)
+            self.bias_ih_l0.zero_()
+            self.bias_hh_l0.zero_()
+
+    def _weights(self, weight_drop: float, noise: torch.Generator | None) -> list[Tensor]:
+        """Return the kernel's weights, some of the recurrent matrix dropped."""
+        recurrent = dropped_weight(self.weight_hh_l0, weight_drop, noise)
+        return [self.weight_ih_l0, recurrent, self.bias_ih_l0, self.bias_hh_l0]
+
+
+class LSTM(_Fused, nn.LSTM):
+    """One LSTM layer.
 
     The forget gates' bias starts at 1, so that the cell remembers from the first step on
-    (Jozefowicz et al. 2015, section 5); matrices start as in Glorot and Bengio (2010) from the
-    input and orthogonal (Saxe et al. 2014) from the state.
+    (Jozefowicz et al. 2015, section 5).
 
     Parameters
     ----------
@@ -27,41 +93,101 @@ class LSTM(nn.LSTM):
         Width of the input and of the state, H.
     """
 
-    weight_ih_l0: nn.Parameter
-    weight_hh_l0: nn.Parameter
-    bias_ih_l0: nn.Parameter
-    bias_hh_l0: nn.Parameter
-
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
+        self.cell_size = hidden_size
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights."""
+        super().initialise(generator)
         with torch.no_grad():
-            for gate in range(4):
-                rows = slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
-                nn.init.xavier_uniform_(self.weight_ih_l0[rows], generator=generator)
-                nn.init.orthogonal_(self.weight_hh_l0[rows], generator=generator)
-            self.bias_ih_l0.zero_()[self.hidden_size : 2 * self.hidden_size] = 1.0
-            self.bias_hh_l0.zero_()
+            self.bias_ih_l0[self.hidden_size : 2 * self.hidden_size] = 1.0
 
-    def step(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self,
+        x: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        *,
+        weight_drop: float = 0.0,
+        noise: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Read a window.
 
         Parameters
         ----------
         x : Tensor, shape (B, T, input_size)
             Inputs.
-        hidden, cell : Tensor, shape (B, H)
+        hidden, cell : Tensor, shape (B, H) and (B, cell_size)
             The state before the window.
+        weight_drop : float in [0, 1)
+            Share of the recurrent matrix that is dropped for this window.
+        noise : torch.Generator, optional
+            Where the dropped weights are drawn from; None drops none.
 
         Returns
         -------
         outputs : Tensor, shape (B, T, H)
-        hidden, cell : Tensor, shape (B, H)
+        hidden, cell : Tensor, shape (B, H) and (B, cell_size)
             The state after the window.
         """
-        outputs, (hidden_after, cell_after) = self(
-            x, (hidden.unsqueeze(0).contiguous(), cell.unsqueeze(0).contiguous())
-        )
+        state = (hidden.unsqueeze(0).contiguous(), cell.unsqueeze(0).contiguous())
+        if noise is None or weight_drop == 0:
+            outputs, (hidden_after, cell_after) = self(x, state)
+        else:
+            weights = self._weights(weight_drop, noise)
+            with _scattered_weights():
+                outputs, hidden_after, cell_after = torch.lstm(
+                    x, state, weights, True, 1, 0.0, self.training, False, True
+                )
         return outputs, hidden_after.squeeze(0), cell_after.squeeze(0)
+
+
+class GRU(_Fused, nn.GRU):
+    """One GRU layer.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        Width of the input and of the state, H.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True)
+        self.cell_size = 0
+
+    def step(
+        self,
+        x: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        *,
+        weight_drop: float = 0.0,
+        noise: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Read a window; see `LSTM.step`. The cell, of width 0, is passed on."""
+        before = hidden.unsqueeze(0).contiguous()
+        if noise is None or weight_drop == 0:
+            outputs, after = self(x, before)
+        else:
+            weights = self._weights(weight_drop, noise)
+            with _scattered_weights():
+                outputs, after = torch.gru(
+                    x, before, weights, True, 1, 0.0, self.training, False, True
+                )
+        return outputs, after.squeeze(0), cell
+
+
+def make_layer(kind: str, input_size: int, hidden_size: int, *, peephole: str) -> nn.Module:
+    """Make a recurrent layer of one kind: "lstm", "gru" or "peephole_lstm"."""
+    if kind == "peephole_lstm":
+        return PeepholeLSTM(input_size, hidden_size, peephole=peephole)
+    return {"lstm": LSTM, "gru": GRU}[kind](input_size, hidden_size)
+
+
+@contextmanager
+def _scattered_weights() -> Iterator[None]:
+    """Let cuDNN gather weights that don't lie together: a dropped matrix is a new one each time."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+        yield

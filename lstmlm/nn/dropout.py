@@ -1,4 +1,7 @@
-"""Dropout whose noise is drawn from a generator that the caller owns."""
+"""Dropout whose noise is drawn from a generator that the caller owns.
+
+Every function returns a new value and leaves what it is given alone. ``noise=None`` is no dropout.
+"""
 
 import torch
 from torch import Tensor
@@ -22,5 +25,58 @@ def locked_dropout(x: Tensor, rate: float, noise: torch.Generator | None) -> Ten
     """
     if noise is None or rate == 0:
         return x
-    mask = torch.empty((x.shape[0], 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
-    return x * mask.bernoulli_(1 - rate, generator=noise).div_(1 - rate)
+    return x * _mask((x.shape[0], 1, *x.shape[2:]), x, rate, noise)
+
+
+def dropped_types(
+    x: Tensor, ids: Tensor, vocab_size: int, rate: float, noise: torch.Generator | None
+) -> Tensor:
+    """Zero embedded tokens, all those of an id alike (Gal and Ghahramani 2016, section 4.2).
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, T, E)
+        Embedded tokens.
+    ids : Tensor of int64, shape (B, T)
+        What they are.
+    vocab_size : int
+        Number of ids, V.
+    rate : float in [0, 1)
+        Share of the V ids that are zeroed; the others are scaled by 1 / (1 - rate).
+    noise : torch.Generator or None
+        Where the mask comes from.
+
+    Returns
+    -------
+    Tensor, shape (B, T, E)
+    """
+    if noise is None or rate == 0:
+        return x
+    return x * _mask((vocab_size, 1), x, rate, noise)[ids]
+
+
+def dropped_weight(weight: Tensor, rate: float, noise: torch.Generator | None) -> Tensor:
+    """Zero single weights of a matrix (DropConnect; Merity et al. 2018, section 2).
+
+    Parameters
+    ----------
+    weight : Tensor
+        The matrix; gradients flow to what is not dropped.
+    rate : float in [0, 1)
+        Share of weights that are zeroed; the others are scaled by 1 / (1 - rate).
+    noise : torch.Generator or None
+        Where the mask comes from.
+
+    Returns
+    -------
+    Tensor, the shape of `weight`
+    """
+    if noise is None or rate == 0:
+        return weight
+    return weight * _mask(weight.shape, weight, rate, noise)
+
+
+def _mask(shape: tuple[int, ...], like: Tensor, rate: float, noise: torch.Generator) -> Tensor:
+    """Draw zeros at a rate, and 1 / (1 - rate) elsewhere."""
+    mask = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return mask.bernoulli_(1 - rate, generator=noise).div_(1 - rate)

@@ -10,7 +10,16 @@ from lstmlm import LSTMLanguageModel
 
 HEADS = ("softmax", "adaptive")
 TOKENIZERS = ("bpe", "char", "word")
-CELLS = [{"output": head, "tokenizer": tokenizer} for head, tokenizer in product(HEADS, TOKENIZERS)]
+RECURRENT = (
+    {"cell": "lstm"},
+    {"cell": "gru"},
+    {"cell": "peephole_lstm", "peephole": "diagonal"},
+    {"cell": "peephole_lstm", "peephole": "full"},
+)
+CELLS = [
+    {"output": head, "tokenizer": tokenizer, **recurrent}
+    for recurrent, head, tokenizer in product(RECURRENT, HEADS, TOKENIZERS)
+]
 
 
 @pytest.fixture(scope="session", params=CELLS, ids=lambda cell: "-".join(cell.values()))

@@ -13,9 +13,13 @@ from tiny import fitted
 from torch import Tensor
 
 from lstmlm.batches import Corpus, Rows, cut_in_lanes, shuffled_groups, walk
+from lstmlm.config import TrainConfig
 from lstmlm.model import RecurrentLM
 from lstmlm.text import END
 from lstmlm.training import window_loss
+
+PLAIN = TrainConfig()
+PENALISED = TrainConfig(activation_penalty=2.0, temporal_penalty=1.0)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
@@ -67,7 +71,8 @@ def test_a_batch_is_its_texts_added_one_by_one(exact, batch, seed):
     log_probs, n_texts = 0.0, 0
     for rows in groups_of(corpus, width, seed):
         (window,) = walk(rows, width)
-        loss, _ = window_loss(model, corpus.ids, window, model.zero_state(len(rows.begins)))
+        state = model.zero_state(len(rows.begins))
+        loss = window_loss(model, corpus.ids, window, state, PLAIN).nats
         losses = [plain.loss(model, ids) for ids in text_ids(corpus, rows)]
         # float64 sums in another order.
         assert loss.item() == pytest.approx(sum(part.item() for part in losses), rel=1e-12)
@@ -94,16 +99,16 @@ def test_windows_that_carry_their_state_add_up_to_the_texts(exact, batch, width,
     for rows in groups_of(corpus, width, seed):
         state = model.zero_state(len(rows.begins))
         for window in walk(rows, width, first=min(first, width)):
-            loss, after = window_loss(model, corpus.ids, window, state)
-            state = after.detach()
-            log_probs -= loss.item()
+            loss = window_loss(model, corpus.ids, window, state, PLAIN)
+            state = loss.state.detach()
+            log_probs -= loss.nats.item()
     # As above: float32 is what score_samples keeps.
     assert log_probs == pytest.approx(exact.score_samples(batch).sum(), rel=1e-7)
 
 
 @settings(max_examples=5)
 @given(batch=batches(min_size=2, max_size=4), width=st.integers(1, 12))
-def test_truncated_gradients_are_those_of_the_texts_alone(exact, batch, width):
+def test_truncated_gradients_with_penalties_are_those_of_the_texts_alone(exact, batch, width):
     model = exact.module_
 
     def gradient(texts: list[str]) -> dict[str, Tensor]:
@@ -112,9 +117,9 @@ def test_truncated_gradients_are_those_of_the_texts_alone(exact, batch, width):
         for rows in groups_of(corpus, width, seed=0):
             state = model.zero_state(len(rows.begins))
             for window in walk(rows, width):
-                loss, after = window_loss(model, corpus.ids, window, state)
-                parts.append(gradients(model, loss))
-                state = after.detach()
+                loss = window_loss(model, corpus.ids, window, state, PENALISED)
+                parts.append(gradients(model, loss.nats + loss.penalty))
+                state = loss.state.detach()
         return total(parts)
 
     assert_gradients_equal(gradient(batch), total([gradient([text]) for text in batch]))
