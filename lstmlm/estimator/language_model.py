@@ -3,14 +3,16 @@
 import copy
 import os
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.utils import Tags
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
 from lstmlm.estimator.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
+from lstmlm.estimator.documented import DocumentedOnline
 from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
@@ -24,7 +26,7 @@ _TOKENIZER_RULE = Rule(help="Kind of tokenizer to learn from the text.", kind=st
 _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0)
 
 
-class LSTMLanguageModel(CallbackSupportMixin, ReadsText, WritesText):
+class LSTMLanguageModel(CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText):
     """A recurrent language model of your own text.
 
     Fitted on texts, it says how probable other texts are and writes new ones. Every parameter may
@@ -114,6 +116,8 @@ class LSTMLanguageModel(CallbackSupportMixin, ReadsText, WritesText):
     >>> lm.perplexity(["the cat sat on the log"]) < lm.perplexity(["log the on sat cat the"])
     True
     """
+
+    __metadata_request__fit: ClassVar = {"texts": UNUSED}  # the data, not what goes with them
 
     def __init__(
         self,
