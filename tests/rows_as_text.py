@@ -20,7 +20,7 @@ def texts_of(rows: NDArray[Any]) -> list[str]:
 
 
 class RowsAsText(LSTMLanguageModel):
-    # Parameters keep their names, since the language model's own routing of metadata speaks of them.
+    # Parameters keep the names by which the language model's routing of metadata knows them.
 
     def fit(self, texts: Any, y: Any = None, validation: Any = None) -> Self:
         return super().fit(texts_of(validate_data(self, texts)), y, validation)
