@@ -1,5 +1,6 @@
 """LSTM language models of your own text: train, score, generate, as a scikit-learn estimator."""
 
+from lstmlm import metrics
 from lstmlm.config import DecodeConfig
 from lstmlm.errors import (
     DivergenceError,
@@ -26,5 +27,6 @@ __all__ = [
     "ScoredText",
     "TextError",
     "TextTypeError",
+    "metrics",
 ]
 __version__ = "0.1.0"

@@ -4,9 +4,11 @@ Texts are read (and spooled, if they come but once), a tokenizer is learned, ids
 file, ``"auto"`` is settled, text is held out, the network is built and trained.
 """
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from lstmlm.errors import ParameterError, TextError
 from lstmlm.model import RecurrentLM
 from lstmlm.storage import SpooledTexts, renumber, workspace, write_corpus
 from lstmlm.text import Tokenizer, check_iterable, each_text, learn_tokenizer, sample
-from lstmlm.training import Epoch, Report, train
+from lstmlm.training import Epoch, Report, put_weights, train
 
 _NO_STEP = "max_seconds={} were over before the first training step; the weights are random."
 TOKENIZER_CHARS = 200_000_000  # bpe is learned from about so many characters at most
@@ -78,7 +80,7 @@ def fit_language_model(
     *,
     device: torch.device,
     seed: int,
-    watch: Callable[[Report], None],
+    watch: Callable[[Report, Fitted], bool | None],
 ) -> Fitted:
     """Train a language model on texts.
 
@@ -95,7 +97,8 @@ def fit_language_model(
     seed : int
         Of the held-out texts, the first weights, the order of texts and dropout.
     watch : callable
-        Gets each `Report`.
+        Gets each `Report` and the fit under way, which goes on changing: `snapshot` copies it. If
+        it answers True, training stops there, with the best weights so far.
 
     Raises
     ------
@@ -125,9 +128,19 @@ def fit_language_model(
         model = build(describe_architecture(plan.model, tokenizer.vocab_size), seed).to(device)
         seconds = plan.train.max_seconds
         left = None if seconds is None else seconds - (time.monotonic() - began)
+        fitted = Fitted(tokenizer, model, plan, history=[])
         with kept_buffers():
-            history = _run(model, corpus, heldout, plan.train, seed=seed, seconds=left, watch=watch)
-    return Fitted(tokenizer, model, plan, history)
+            _run(fitted, corpus, heldout, seed=seed, seconds=left, watch=watch)
+    return fitted
+
+
+def snapshot(fitted: Fitted, report: Report) -> Fitted:
+    """Return a copy of a fit under way, as it would be left if it stopped at its last report."""
+    # cuDNN wants a layer's weights in one piece, which a copy's are after a move, be it to nowhere.
+    module = copy.deepcopy(fitted.module).to(fitted.module.device).eval()
+    if report.best is not None:
+        put_weights(module, report.best)
+    return Fitted(fitted.tokenizer, module, fitted.plan, list(fitted.history))
 
 
 def describe_architecture(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
@@ -239,30 +252,29 @@ def _arranged(
 
 
 def _run(
-    model: RecurrentLM,
+    fitted: Fitted,
     corpus: Corpus,
     heldout: Corpus | None,
-    config: TrainConfig,
     *,
     seed: int,
     seconds: float | None,
-    watch: Callable[[Report], None],
-) -> list[Epoch]:
-    """Train to the end, or until the user interrupts it."""
-    history: list[Epoch] = []
-    reports = train(model, corpus, heldout, config, seed=seed, seconds=seconds)
+    watch: Callable[[Report, Fitted], bool | None],
+) -> None:
+    """Train to the end, or until the user interrupts it or `watch` stops it."""
+    config, history = fitted.plan.train, fitted.history
+    reports = train(fitted.module, corpus, heldout, config, seed=seed, seconds=seconds)
     try:
-        for report in reports:
-            if report.ended is not None:
-                history.append(report.ended)
-            watch(report)
+        with closing(reports):
+            for report in reports:
+                if report.ended is not None:
+                    history.append(report.ended)
+                if watch(report, fitted):
+                    return
     except KeyboardInterrupt:
-        reports.close()
-        warnings.warn(_interrupted(history, config.early_stopping), UserWarning, stacklevel=4)
-        return history
+        warnings.warn(_interrupted(history, config.early_stopping), UserWarning, stacklevel=5)
+        return
     if not history and config.max_epochs != 0:
-        warnings.warn(_NO_STEP.format(config.max_seconds), UserWarning, stacklevel=4)
-    return history
+        warnings.warn(_NO_STEP.format(config.max_seconds), UserWarning, stacklevel=5)
 
 
 def _interrupted(history: list[Epoch], early_stopping: bool) -> str:

@@ -1,5 +1,6 @@
 """A training's reports, shown on a terminal or in a notebook."""
 
+import math
 from types import TracebackType
 
 from rich.console import Console
@@ -56,6 +57,8 @@ class TrainingProgress:
 
     def __call__(self, report: Report) -> None:
         """Show where a training stands."""
+        if math.isnan(report.train_loss):  # an epoch begins: nothing to show yet
+            return
         if report.ended is not None:
             self._heldout = report.ended.heldout_loss
             if self._enabled and report.progress >= self._next_line:

@@ -1,14 +1,15 @@
 """Training by truncated back-propagation through time (Williams and Peng 1990).
 
-`train` is a generator: it moves the weights and yields a `Report` every few steps. Who has seen
-enough stops iterating; the model then holds the best weights so far.
+`train` is a generator: it moves the weights and yields a `Report` when an epoch begins, every few
+steps, and when the epoch has ended. Who has seen enough stops iterating; the model then holds the
+best weights so far.
 """
 
 import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,11 +73,14 @@ class Report:
     tokens : int
         Tokens trained on since then.
     train_loss : float
-        Mean nats a token since the last report.
+        Mean nats a token since the last report; NaN where an epoch begins.
     learning_rate : float
         Of the last step.
     ended : Epoch or None
         The epoch's figures if it has just ended.
+    best : dict of str to Tensor, or None
+        The weights by name that the model is left with if training stops here; None for those that
+        it has.
     """
 
     epoch: int
@@ -86,6 +90,7 @@ class Report:
     train_loss: float
     learning_rate: float
     ended: Epoch | None = None
+    best: dict[str, Tensor] | None = field(default=None, repr=False, compare=False)
 
 
 def train(
@@ -199,6 +204,13 @@ def _penalty(outputs: Tensor, dropped: Tensor, counted: Tensor, config: TrainCon
     return penalty
 
 
+def put_weights(model: RecurrentLM, weights: dict[str, Tensor]) -> None:
+    """Copy weights, by name, into a model."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+
+
 class _Trainer:
     """One training's moving parts: what `train` keeps between its reports."""
 
@@ -242,6 +254,7 @@ class _Trainer:
         """Train for one epoch, or to the end of the budget."""
         step, first_token, epoch_nats = 0, self.tokens, 0.0
         nats, n_tokens = torch.zeros((), dtype=torch.float64, device=self.model.device), 0
+        yield self.report(epoch, math.nan)
         groups = shuffled_groups(self.rows, self.n_rows, self.window, self.rng)
         for step, (loss, n_counted) in enumerate(self.steps(groups), 1):
             nats += loss
@@ -349,9 +362,7 @@ class _Trainer:
         """Leave the best weights in the model, ready to score."""
         self.model.eval()
         if self.best is not None:
-            with torch.no_grad():
-                for name, parameter in self.model.named_parameters():
-                    parameter.copy_(self.best[name])
+            put_weights(self.model, self.best)
         self.model.zero_grad()
 
     def first_nats(self) -> float:
@@ -380,4 +391,5 @@ class _Trainer:
             train_loss=loss,
             learning_rate=self.rate_now,
             ended=ended,
+            best=self.best,
         )

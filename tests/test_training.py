@@ -227,10 +227,10 @@ def test_ceasing_to_iterate_leaves_the_best_weights():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def interrupting(when: Callable[[Report], bool]) -> Callable[[Report], None]:
+def interrupting(when: Callable[[Report], bool]) -> Callable[[Report, Fitted], None]:
     """Return a watch that presses Ctrl-C."""
 
-    def watch(report: Report) -> None:
+    def watch(report: Report, fitted: Fitted) -> None:
         if when(report):
             signal.raise_signal(signal.SIGINT)
 
@@ -277,7 +277,7 @@ def test_an_interrupt_keeps_the_best_weights_and_says_so():
 
 
 def test_an_interrupt_in_the_first_epoch_keeps_what_was_reached():
-    fitted, message = interrupted(lambda report: True, early_stopping=True)
+    fitted, message = interrupted(lambda report: report.tokens > 0, early_stopping=True)
     assert message == "fit was interrupted in epoch 1; the weights it had reached are kept."
     assert fitted.history == []
     untrained = unfitted(tokenizer="char", max_epochs=0).fit(ALTERNATING)

@@ -35,7 +35,9 @@ def save_estimator(estimator: Any, folder: str | os.PathLike[str]) -> None:
         "history": [asdict(epoch) for epoch in estimator.history_],
     }
     tensors = dict(estimator.module_.named_parameters())  # names a shared one once
-    ranks = torch.from_numpy(estimator.tokenizer_.ranks)
+    ranks = torch.tensor(
+        estimator.tokenizer_.ranks
+    )  # a copy: joblib may have mapped them read-only
     save_folder(folder, config, estimator.tokenizer_.backend.to_str(), tensors | {RANKS: ranks})
 
 

@@ -3,26 +3,30 @@
 import copy
 import os
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.utils import Tags
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
+from lstmlm.estimator.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
+from lstmlm.estimator.documented import DocumentedOnline
 from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
 from lstmlm.estimator.writing import WritesText
 from lstmlm.fitting import Fitted, Plan, choose_device, fit_language_model
 from lstmlm.progress import TrainingProgress
-from lstmlm.text import KINDS
+from lstmlm.text import KINDS, check_iterable
+from lstmlm.training import Report
 
 _TOKENIZER_RULE = Rule(help="Kind of tokenizer to learn from the text.", kind=str, choices=KINDS)
 _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0)
 
 
-class LSTMLanguageModel(ReadsText, WritesText):
+class LSTMLanguageModel(CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText):
     """A recurrent language model of your own text.
 
     Fitted on texts, it says how probable other texts are and writes new ones. Every parameter may
@@ -125,6 +129,8 @@ class LSTMLanguageModel(ReadsText, WritesText):
     True
     """
 
+    __metadata_request__fit: ClassVar = {"texts": UNUSED}  # the data, not what goes with them
+
     def __init__(
         self,
         *,
@@ -196,6 +202,7 @@ class LSTMLanguageModel(ReadsText, WritesText):
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     def fit(
         self, texts: Iterable[str], y: Any = None, validation: Iterable[str] | None = None
     ) -> Self:
@@ -228,16 +235,25 @@ class LSTMLanguageModel(ReadsText, WritesText):
 
         Notes
         -----
-        Interrupting it (Ctrl-C) keeps the best weights so far, with a warning.
+        Interrupting it (Ctrl-C) keeps the best weights so far, with a warning. A scikit-learn
+        callback (``set_callbacks``, scikit-learn 1.9) may stop it after an epoch, with the same
+        weights and no warning.
         """
         plan = self._plan()
         device = choose_device(self.device)
         seed = seed_of(self.random_state)
-        with TrainingProgress(enabled=self.verbose > 0) as watch:
+        tasks = FitTasks(self, check_iterable(texts), y)
+        with TrainingProgress(enabled=self.verbose > 0) as show:
+
+            def watch(report: Report, fitted: Fitted) -> bool:
+                show(report)
+                return tasks(report, fitted)
+
             fitted = fit_language_model(
                 texts, validation, plan, device=device, seed=seed, watch=watch
             )
         self._adopt(fitted)
+        tasks.finish(fitted)
         return self
 
     def _plan(self) -> Plan:

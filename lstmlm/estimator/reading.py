@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import Rule
@@ -27,6 +28,7 @@ class ReadsText(BaseEstimator):
     tokenizer_: Tokenizer
     module_: RecurrentLM
     params_: dict[str, Any]
+    __metadata_request__score: ClassVar = {"texts": UNUSED}  # the data, not what goes with them
 
     def score(self, texts: Iterable[str], y: Any = None) -> float:
         """Return minus the perplexity per token: greater is better, as model selection needs.

@@ -1,11 +1,12 @@
 """The estimator's methods that write what comes next."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig
@@ -25,6 +26,7 @@ class WritesText(BaseEstimator):
     module_: RecurrentLM
     generation_config: Any
     random_state: Any
+    __metadata_request__predict: ClassVar = {"prompts": UNUSED}  # the data, not what goes with it
 
     def predict(self, prompts: Iterable[str]) -> NDArray[np.object_]:
         """Continue each prompt with the likeliest token at every step.
