@@ -117,6 +117,26 @@ class RecurrentLM(nn.Module):
         state : State
             After the last of the T ids, the graph that computed it attached.
         """
+        hidden, state = self.read(ids, state, noise=noise)
+        return self.project(hidden), state
+
+    def read(
+        self, ids: Tensor, state: State, *, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        """Read a window of ids, the output layer's projection left out.
+
+        Parameters
+        ----------
+        ids, state, noise
+            See `forward`.
+
+        Returns
+        -------
+        hidden : Tensor, shape (B, T, H)
+            The last layer's output at each place.
+        state : State
+            After the last of the T ids.
+        """
         x = locked_dropout(self.embedding(ids) * self.embedding_scale, self.dropout_input, noise)
         hidden, cell = [], []
         for number, layer in enumerate(self.layers):
@@ -126,6 +146,8 @@ class RecurrentLM(nn.Module):
             x = locked_dropout(x, self.dropout, noise)
             hidden.append(last_hidden)
             cell.append(last_cell)
-        if self.projection is not None:
-            x = self.projection(x)
         return x, State(torch.stack(hidden), torch.stack(cell))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Turn the last layer's output, shape (..., H), into the head's features, (..., D)."""
+        return hidden if self.projection is None else self.projection(hidden)

@@ -10,6 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
+from lstmlm.estimator.describing import DescribesText
 from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
@@ -22,7 +23,7 @@ _TOKENIZER_RULE = Rule(help="Kind of tokenizer to learn from the text.", kind=st
 _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0)
 
 
-class LSTMLanguageModel(ReadsText, WritesText):
+class LSTMLanguageModel(ReadsText, WritesText, DescribesText):
     """A recurrent language model of your own text.
 
     Fitted on texts, it says how probable other texts are and writes new ones. Every parameter may
