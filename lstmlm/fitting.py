@@ -115,7 +115,7 @@ def fit_language_model(
             "max_epochs=None sets no limit; give max_seconds or a number of epochs."
         )
     with workspace() as folder:
-        texts = _rereadable(texts, folder)
+        texts = rereadable(texts, folder)
         n_chars = _survey(texts)
         text_config = resolve_text(plan.text, n_chars) if plan.tokenizer == "bpe" else plan.text
         shown = sample(texts, n_chars, TOKENIZER_CHARS) if plan.tokenizer == "bpe" else texts
@@ -187,7 +187,7 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def _rereadable(texts: Iterable[str], folder: Path) -> Iterable[str]:
+def rereadable(texts: Iterable[str], folder: Path) -> Iterable[str]:
     """Return texts that can be read several times: an iterator's are written to a file."""
     if iter(check_iterable(texts)) is texts:
         return SpooledTexts(each_text(texts), folder / "texts")

@@ -167,7 +167,7 @@ class Scorer:
         corpus = Corpus.of(texts, END)
         nats = np.empty(len(corpus.ids), dtype=np.float32)
         with exact_inference(self.model):
-            for seen in _read(self.model, corpus.ids, self._rows(corpus), state):
+            for seen in read_windows(self.model, corpus.ids, self._rows(corpus), state):
                 nats[seen.positions] = self.model.head.nll(seen.features, seen.targets).cpu()
                 after = seen.state
         by_text = [nats[a:b] for a, b in zip(corpus.begins, corpus.ends, strict=True)]
@@ -205,7 +205,7 @@ def tally_rows(
     """
     nats, tokens, correct = 0.0, 0, 0
     with exact_inference(model):
-        for seen in _read(model, ids, rows, start):
+        for seen in read_windows(model, ids, rows, start):
             nats += float(model.head.nll(seen.features, seen.targets).sum(dtype=torch.float64))
             tokens += len(seen.positions)
             if accuracy:
@@ -215,32 +215,43 @@ def tally_rows(
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class Seen:
     """A window that was read: N tokens that count, padding dropped.
 
-    `positions` has shape (N,), `features` (N, D), `targets` (N,); `state` is after the window.
+    Parameters
+    ----------
+    positions : ndarray of int64, shape (N,)
+        Where the tokens stand among the ids.
+    hidden : Tensor, shape (N, H)
+        The last layer's output before each token: what it is predicted from.
+    features : Tensor, shape (N, D)
+        The same as the head takes it.
+    targets : Tensor of int64, shape (N,)
+        The tokens.
+    state : State
+        After the window.
     """
 
     positions: NDArray[np.int64]
+    hidden: Tensor
     features: Tensor
     targets: Tensor
     state: State
 
 
-def _read(model: RecurrentLM, ids: Ids, rows: Rows, start: State | None) -> Iterator[_Seen]:
-    """Lead the model over rows, from `start` or from fresh states."""
+def read_windows(
+    model: RecurrentLM, ids: Ids, rows: Rows, start: State | None = None
+) -> Iterator[Seen]:
+    """Lead the model over rows, from `start` or from fresh states; see `exact_inference`."""
     for group in group_rows(sort_rows(rows), WINDOW_ROWS, WINDOW_WIDTH):
         state = start or model.zero_state(len(group.begins))
         for window in walk(group, WINDOW_WIDTH):
             inputs = torch.from_numpy(ids[window.positions - 1].astype(np.int64)).to(model.device)
-            features, state = model(inputs, state.rows(len(window.positions)))
+            outputs, state = model.read(inputs, state.rows(len(window.positions)))
             positions = window.positions[window.counted]
-            yield _Seen(
-                positions,
-                features[torch.from_numpy(window.counted).to(model.device)],
-                torch.from_numpy(ids[positions].astype(np.int64)).to(model.device),
-                state,
-            )
+            hidden = outputs[torch.from_numpy(window.counted).to(model.device)]
+            targets = torch.from_numpy(ids[positions].astype(np.int64)).to(model.device)
+            yield Seen(positions, hidden, model.project(hidden), targets, state)
 
 
 def pools(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:

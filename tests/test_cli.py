@@ -16,6 +16,7 @@ import pytest
 from tiny import TEXTS
 
 from lstmlm import LSTMLanguageModel, cli
+from lstmlm.cli.training import FIT_RULES
 from lstmlm.config import DecodeConfig
 
 LINES = [text for text in TEXTS if "\n" not in text]
@@ -550,7 +551,7 @@ def test_help_names_the_commands(lstmlm):
 @pytest.mark.parametrize(
     ("command", "groups"),
     [
-        ("train", cli.FIT_RULES),
+        ("train", FIT_RULES),
         ("generate", [DecodeConfig.rules()]),
         ("score", []),
         ("demo", []),

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
 from lstmlm.estimator.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
+from lstmlm.estimator.describing import DescribesText
 from lstmlm.estimator.documented import DocumentedOnline
 from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
@@ -26,7 +27,9 @@ _TOKENIZER_RULE = Rule(help="Kind of tokenizer to learn from the text.", kind=st
 _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0)
 
 
-class LSTMLanguageModel(CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText):
+class LSTMLanguageModel(
+    CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText, DescribesText
+):
     """A recurrent language model of your own text.
 
     Fitted on texts, it says how probable other texts are and writes new ones. Every parameter may

@@ -19,7 +19,7 @@ FLOORS = [
     {"model"},
     {"optim", "storage"},
     {"scoring"},
-    {"training", "decoding"},
+    {"training", "decoding", "features"},
     {"session", "progress", "fitting"},
     {"estimator"},
     {"text_to_text", "detector", "metrics", "jobs", "demo"},
