@@ -9,6 +9,7 @@ from torch import nn
 WARM_UP = 0.04  # shares of the training: the rate rises,
 PLATEAU = 0.30  # stays until here,
 FINAL_RATE = 0.02  # and falls on half a cosine to this share of its largest value
+SLOW_RATE = 0.1
 
 
 def make_optimiser(
@@ -17,13 +18,22 @@ def make_optimiser(
     """Return AdamW (Loshchilov and Hutter 2019); biases don't decay.
 
     beta2 is 0.99: trainings of a few thousand steps need a shorter memory than the usual 0.999.
+    What a module names as `slow` learns at `SLOW_RATE` of the rate.
     """
-    parameters = list(model.parameters())
+    slow = [p for module in model.modules() for p in getattr(module, "slow", ())]
+    others = [p for p in model.parameters() if not any(p is one for one in slow)]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay, "share": 1.0},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "share": 1.0},
+        {"params": slow, "weight_decay": weight_decay, "share": SLOW_RATE},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate * group["share"]
 
 
 def rate_at(progress: float) -> float:

@@ -22,7 +22,7 @@ from lstmlm.config import TrainConfig
 from lstmlm.errors import DivergenceError
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
-from lstmlm.optim import make_optimiser, rate_at, scale_and_clip
+from lstmlm.optim import make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
 
 REPORT_STEPS = 10  # steps between two reports
@@ -302,8 +302,7 @@ class _Trainer:
         """Take a step down the gradient of the mean loss."""
         loss.backward()  # type: ignore[no-untyped-call]
         scale_and_clip(self.model.parameters(), 1 / n_counted, self.config.clip_norm)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate_now
+        set_rate(self.optimiser, self.rate_now)
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.tokens += n_counted

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from tiny import network
 from torch import nn
 
-from lstmlm.optim import FINAL_RATE, PLATEAU, WARM_UP, make_optimiser, rate_at, scale_and_clip
+from lstmlm.optim import (
+    FINAL_RATE,
+    PLATEAU,
+    WARM_UP,
+    make_optimiser,
+    rate_at,
+    scale_and_clip,
+    set_rate,
+)
 
 
 def test_the_rate_warms_up_stays_and_decays_to_two_per_cent():
@@ -94,3 +102,26 @@ def test_a_first_step_is_adams():
         # Bias-corrected moments make the first step the rate itself, against the gradient's sign.
         # What is compared is of size 1, in float32.
         torch.testing.assert_close(parameter.detach(), before[name] + 0.01, rtol=0, atol=1e-6)
+
+
+def test_matrices_that_see_the_cell_learn_at_a_tenth_of_the_rate():
+    layers = {kind: network(cell="peephole_lstm", peephole=kind) for kind in ("diagonal", "full")}
+    shares = {
+        kind: {id(p): g["share"] for g in _optimiser(model).param_groups for p in g["params"]}
+        for kind, model in layers.items()
+    }
+    for kind, model in layers.items():
+        assert len(shares[kind]) == len(list(model.parameters()))
+        for name, parameter in model.named_parameters():
+            slow = kind == "full" and name.endswith("weight_ch")
+            assert shares[kind][id(parameter)] == (0.1 if slow else 1.0)
+
+
+def test_the_rate_is_set_for_all_parameters():
+    optimiser = _optimiser(network(cell="peephole_lstm", peephole="full"))
+    set_rate(optimiser, 0.5)
+    assert [group["lr"] for group in optimiser.param_groups] == [0.5, 0.5, 0.05]
+
+
+def _optimiser(model: nn.Module) -> torch.optim.AdamW:
+    return make_optimiser(model, learning_rate=0.1, weight_decay=0.0)

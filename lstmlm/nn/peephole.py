@@ -61,6 +61,15 @@ class PeepholeLSTM(nn.Module):
         self.weight_ch = nn.Parameter(torch.empty(gates if self.full else 3, hidden_size))
         self.bias = nn.Parameter(torch.empty(gates))
 
+    @property
+    def slow(self) -> list[nn.Parameter]:
+        """Weights that learn at a lower rate: matrices that see the cell, which has no bound.
+
+        At the rate of the others the sum over a cell's units throws the gates about, and WikiText-2
+        stayed at the perplexity of word frequencies.
+        """
+        return [self.weight_ch] if self.full else []
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights."""
         with torch.no_grad():
