@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import TEXTS, network, unfitted
 
-from lstmlm import DivergenceError, LSTMLanguageModel, training
+from lstmlm import DivergenceError, LSTMLanguageModel
 from lstmlm.batches import Corpus, rows_of, sort_rows, walk
 from lstmlm.config import TrainConfig
 from lstmlm.estimator import language_model
@@ -21,7 +21,7 @@ from lstmlm.model import RecurrentLM
 from lstmlm.optim import FINAL_RATE, rate_at
 from lstmlm.progress import TrainingProgress
 from lstmlm.text import END
-from lstmlm.training import Report, train, window_loss
+from lstmlm.training import Report, loop, train, window_loss
 
 BOTH_CONTEXTS = pytest.mark.parametrize("context", ["document", "stream"])
 
@@ -336,9 +336,9 @@ def test_held_out_text_is_part_of_the_seconds(monkeypatch):
         reading += 2
         return tally(*args, **options)
 
-    tally = training.tally_rows
-    monkeypatch.setattr(training, "tally_rows", slow_tally)
-    monkeypatch.setattr(training.time, "monotonic", clock)
+    tally = loop.tally_rows
+    monkeypatch.setattr(loop, "tally_rows", slow_tally)
+    monkeypatch.setattr(loop.time, "monotonic", clock)
     config = pace(max_epochs=None, early_stopping=True, n_iter_no_change=10**6)
     corpus = corpus_of(n_texts=60)
     reports = list(train(network(), corpus, corpus_of(), config, seed=0, seconds=20.0))

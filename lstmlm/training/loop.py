@@ -9,88 +9,24 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lstmlm.batches import Corpus, Rows, Window, cut_in_lanes, shuffled_groups, walk
+from lstmlm.batches import Corpus, Rows, cut_in_lanes, shuffled_groups, walk
 from lstmlm.config import TrainConfig
 from lstmlm.errors import DivergenceError
 from lstmlm.model import RecurrentLM
-from lstmlm.nn.state import State
 from lstmlm.optim import make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
+from lstmlm.training.loss import window_loss
+from lstmlm.training.records import Epoch, Report
 
 REPORT_STEPS = 10  # steps between two reports
 HELDOUT_LANES = 16  # pieces that a long held-out text is read in side by side
 SCORING_SPEED = 1.5  # first guess of how much faster held-out text is read than trained on
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the training text, or the part of it that the budget allowed.
-
-    Parameters
-    ----------
-    epoch : int
-        From 1.
-    seconds : float
-        Since the training began, held-out text included.
-    tokens : int
-        Tokens trained on in this epoch.
-    train_loss : float
-        Mean nats a token over the epoch, under dropout and while the weights moved.
-    heldout_loss : float or None
-        Mean nats a token of the held-out text after the epoch; None where nothing is held out.
-    learning_rate : float
-        At the end of the epoch.
-    """
-
-    epoch: int
-    seconds: float
-    tokens: int
-    train_loss: float
-    heldout_loss: float | None
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """Where a training stands.
-
-    Parameters
-    ----------
-    epoch : int
-        The epoch under way, from 1.
-    progress : float
-        Share of the budget used up, 0 to 1.
-    seconds : float
-        Since the training began.
-    tokens : int
-        Tokens trained on since then.
-    train_loss : float
-        Mean nats a token since the last report; NaN where an epoch begins.
-    learning_rate : float
-        Of the last step.
-    ended : Epoch or None
-        The epoch's figures if it has just ended.
-    best : dict of str to Tensor, or None
-        The weights by name that the model is left with if training stops here; None for those that
-        it has.
-    """
-
-    epoch: int
-    progress: float
-    seconds: float
-    tokens: int
-    train_loss: float
-    learning_rate: float
-    ended: Epoch | None = None
-    best: dict[str, Tensor] | None = field(default=None, repr=False, compare=False)
 
 
 def train(
@@ -133,75 +69,6 @@ def train(
         yield from trainer.run()
     finally:
         trainer.settle()
-
-
-class WindowLoss(NamedTuple):
-    """What a window costs.
-
-    Parameters
-    ----------
-    nats : Tensor, shape ()
-        Minus the log-probability of the tokens that count, summed.
-    penalty : Tensor, shape ()
-        What is added to them in training; summed over the same tokens.
-    state : State
-        After the window, with its graph.
-    """
-
-    nats: Tensor
-    penalty: Tensor
-    state: State
-
-
-def window_loss(
-    model: RecurrentLM,
-    ids: NDArray[Any],
-    window: Window,
-    state: State,
-    config: TrainConfig,
-    noise: torch.Generator | None = None,
-) -> WindowLoss:
-    """Read a window and say what it costs.
-
-    Parameters
-    ----------
-    model : RecurrentLM
-        The model.
-    ids : ndarray of integers
-        The corpus's ids.
-    window : Window, of B rows and T tokens
-        What to read, and which of it counts.
-    state : State
-        Of B rows or more; of more, the first B go on.
-    config : TrainConfig
-        Its penalties.
-    noise : torch.Generator, optional
-        Dropout's noise; None for none.
-    """
-    rows, device = len(window.positions), model.device
-    inputs = torch.from_numpy(ids[window.positions - 1].astype(np.int64)).to(device)
-    targets = torch.from_numpy(ids[window.positions[window.counted]].astype(np.int64)).to(device)
-    counted = torch.from_numpy(window.counted).to(device)
-    outputs, state = model.read(inputs, state.rows(rows), noise=noise)
-    dropped = model.drop(outputs, noise)
-    nats = model.head.loss(model.project(dropped[counted]), targets)
-    return WindowLoss(nats, _penalty(outputs, dropped, counted, config), state)
-
-
-def _penalty(outputs: Tensor, dropped: Tensor, counted: Tensor, config: TrainConfig) -> Tensor:
-    """Return the activation and temporal penalties (Merity et al. 2017, section 2).
-
-    The first is on the size of the dropped outputs, the second on the outputs' change from one
-    token to the next; each is the mean square over the H features, summed over the tokens.
-    """
-    penalty = outputs.new_zeros(())
-    if config.activation_penalty:
-        squares = dropped[counted].square().mean(-1).sum()
-        penalty = penalty + config.activation_penalty * squares
-    if config.temporal_penalty:
-        changes = (outputs[:, 1:] - outputs[:, :-1])[counted[:, 1:]]
-        penalty = penalty + config.temporal_penalty * changes.square().mean(-1).sum()
-    return penalty
 
 
 def put_weights(model: RecurrentLM, weights: dict[str, Tensor]) -> None:

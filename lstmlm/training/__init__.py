@@ -1,0 +1,7 @@
+"""Training by truncated back-propagation through time (Williams and Peng 1990)."""
+
+from lstmlm.training.loop import put_weights, train
+from lstmlm.training.loss import WindowLoss, window_loss
+from lstmlm.training.records import Epoch, Report
+
+__all__ = ["Epoch", "Report", "WindowLoss", "put_weights", "train", "window_loss"]
