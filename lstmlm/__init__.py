@@ -3,6 +3,7 @@
 from lstmlm import metrics
 from lstmlm.config import DecodeConfig
 from lstmlm.errors import (
+    CheckpointError,
     DivergenceError,
     LstmlmError,
     ModelFolderError,
@@ -16,6 +17,7 @@ from lstmlm.scoring import ScoredText
 from lstmlm.training import Epoch
 
 __all__ = [
+    "CheckpointError",
     "DecodeConfig",
     "DivergenceError",
     "Epoch",

@@ -8,6 +8,7 @@
     ├── TextTypeError       (TypeError)          something among the texts is not a str
     ├── DivergenceError     (FloatingPointError) a training's loss stopped being finite
     ├── ModelFolderError    (ValueError)         a folder that is no model, or a damaged one
+    ├── CheckpointError     (OSError)            a checkpoint can't be written or read
     └── InputFileError      (OSError)            a file of texts that can't be read
 
 Each class is also the built-in one that a caller without knowledge of lstmlm would catch.
@@ -39,6 +40,10 @@ class DivergenceError(LstmlmError, FloatingPointError):
 
 class ModelFolderError(LstmlmError, ValueError):
     """A folder does not hold a model that can be loaded, or may not be written to."""
+
+
+class CheckpointError(LstmlmError, OSError):
+    """A folder can't hold checkpoints, or a checkpoint in it is damaged."""
 
 
 class InputFileError(LstmlmError, OSError):

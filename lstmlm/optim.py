@@ -1,33 +1,35 @@
 """How weights move: the optimiser, the learning rate over the training, the gradient's limit."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
+from lstmlm.config import TrainConfig
+
 WARM_UP = 0.04  # shares of the training: the rate rises,
 PLATEAU = 0.30  # stays until here,
 FINAL_RATE = 0.02  # and falls on half a cosine to this share of its largest value
-SLOW_RATE = 0.1
+SLOW_RATE = 0.1  # share of the rate at which what a module calls slow learns
+WARM_UP_STEPS = 50  # of a training without an end
 
 
-def make_optimiser(
-    model: nn.Module, *, learning_rate: float, weight_decay: float
-) -> torch.optim.AdamW:
+def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov and Hutter 2019); biases don't decay.
 
     beta2 is 0.99: trainings of a few thousand steps need a shorter memory than the usual 0.999.
     What a module names as `slow` learns at `SLOW_RATE` of the rate.
     """
+    decay = config.weight_decay
     slow = [p for module in model.modules() for p in getattr(module, "slow", ())]
     others = [p for p in model.parameters() if not any(p is one for one in slow)]
     groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay, "share": 1.0},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": decay, "share": 1.0},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "share": 1.0},
-        {"params": slow, "weight_decay": weight_decay, "share": SLOW_RATE},
+        {"params": slow, "weight_decay": decay, "share": SLOW_RATE},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True)
+    return torch.optim.AdamW(groups, lr=float(config.learning_rate), betas=(0.9, 0.99), fused=True)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -50,6 +52,19 @@ def rate_at(progress: float) -> float:
         return 1.0
     fallen = min(1.0, (progress - PLATEAU) / (1 - PLATEAU))
     return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fallen)) / 2
+
+
+def steady_rate(optimiser: torch.optim.Optimizer) -> Callable[[float], float]:
+    """Return a schedule that warms up over the optimiser's first steps of all and stays.
+
+    It is for trainings that go on from call to call and don't know their end.
+    """
+
+    def rate(progress: float) -> float:
+        steps = max((float(s["step"]) for s in optimiser.state.values() if "step" in s), default=0)
+        return min(1.0, (steps + 1) / WARM_UP_STEPS)
+
+    return rate
 
 
 def scale_and_clip(

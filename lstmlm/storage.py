@@ -94,6 +94,14 @@ def write_corpus(texts: Iterable[str], tokenizer: Tokenizer, path: Path) -> Corp
     return Corpus(np.memmap(path, dtype=np.int32, mode="r+"), ends - np.array(lengths), ends)
 
 
+def digest_of(values: NDArray[Any]) -> bytes:
+    """Return the sha256 of an array's bytes; the array, one-dimensional, may be large."""
+    digest = hashlib.sha256()
+    for part in _parts(values):
+        digest.update(part.tobytes())
+    return digest.digest()
+
+
 def renumber(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer:
     """Give a corpus's ids new numbers, in the order of their frequency, in its file.
 
@@ -117,7 +125,7 @@ def _write_ids(file: BinaryIO, ids: NDArray[np.int32] | list[int]) -> None:
     file.write(np.asarray(ids, dtype=np.int32).tobytes())
 
 
-def _parts(ids: NDArray[np.int32], size: int = 1 << 22) -> Iterator[NDArray[np.int32]]:
+def _parts(ids: NDArray[Any], size: int = 1 << 22) -> Iterator[NDArray[Any]]:
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
 

@@ -11,6 +11,7 @@ HOSTS = {
     errors.TextTypeError: TypeError,
     errors.DivergenceError: FloatingPointError,
     errors.ModelFolderError: ValueError,
+    errors.CheckpointError: OSError,
     errors.InputFileError: OSError,
 }
 

@@ -12,7 +12,7 @@ import tokenizers
 import torch
 from torch import Tensor
 
-from lstmlm.config import DecodeConfig, ModelConfig, TextConfig, TrainConfig
+from lstmlm.config import DecodeConfig, TextConfig
 from lstmlm.errors import ModelFolderError, ParameterError
 from lstmlm.fitting import Fitted, Plan, allocate, describe_architecture
 from lstmlm.model import RecurrentLM
@@ -54,12 +54,7 @@ def load_estimator(
     config, tokenizer_json, read_tensors = load_folder(folder)
     try:
         settled = config["settled"]
-        plan = Plan(
-            tokenizer=settled["tokenizer"],
-            text=TextConfig.of(settled),
-            model=ModelConfig.of(settled),
-            train=TrainConfig.of(settled),
-        )
+        plan = Plan.of(settled)
         vocab_size = TextConfig(vocab_size=config["vocab_size"]).vocab_size
         architecture = describe_architecture(plan.model, int(vocab_size)) | _kept_rules(config)
         history = [Epoch(**epoch) for epoch in config["history"]]

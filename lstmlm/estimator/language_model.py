@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -11,6 +12,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
+from lstmlm.errors import ParameterError
 from lstmlm.estimator.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from lstmlm.estimator.describing import DescribesText
 from lstmlm.estimator.documented import DocumentedOnline
@@ -18,12 +20,21 @@ from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
 from lstmlm.estimator.writing import WritesText
-from lstmlm.fitting import Fitted, Plan, choose_device, fit_language_model
+from lstmlm.fitting import (
+    Fitted,
+    Momentum,
+    Plan,
+    Resume,
+    choose_device,
+    fit_language_model,
+    fit_partially,
+)
 from lstmlm.progress import TrainingProgress
 from lstmlm.text import KINDS, check_iterable
 from lstmlm.training import Report
 
 _TOKENIZER_RULE = Rule(help="Kind of tokenizer to learn from the text.", kind=str, choices=KINDS)
+_WARM_START_RULE = Rule(help="Go on from the last fit.", kind=bool)
 _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0)
 
 
@@ -93,8 +104,16 @@ class LSTMLanguageModel(
         or of a single text, else whole texts. "auto" is 2 % where there is plenty.
     n_iter_no_change : int, default 10
         Epochs without improvement after which training stops.
+    warm_start : bool, default False
+        Let `fit` on a fitted estimator go on from its tokenizer and weights, with a new optimiser;
+        `history_` goes on too. The network must stay the same.
     generation_config : DecodeConfig, dict or None
         Defaults of the options of `generate`, `generate_stream` and `predict`.
+    checkpoint_dir : path, optional
+        Where `fit` keeps its state twice a minute, in a subfolder that is named after the settings
+        and the texts: if the process is killed, the same call goes on from there, and ends with the
+        very weights that it would have had where epochs and not seconds end it. The subfolder is
+        removed when `fit` returns.
     device : str or torch.device, default "auto"
         "auto" takes a CUDA GPU where there is one, else the CPU.
     precision : {"float32", "bf16"} or "auto"
@@ -134,6 +153,8 @@ class LSTMLanguageModel(
 
     __metadata_request__fit: ClassVar = {"texts": UNUSED}  # the data, not what goes with them
 
+    _momentum: Momentum | None = None  # of partial fits
+
     def __init__(
         self,
         *,
@@ -165,7 +186,9 @@ class LSTMLanguageModel(
         early_stopping: Any = True,
         validation_fraction: Any = "auto",
         n_iter_no_change: Any = 10,
+        warm_start: Any = False,
         generation_config: Any = None,
+        checkpoint_dir: Any = None,
         device: Any = "auto",
         precision: Any = "auto",
         random_state: Any = None,
@@ -199,7 +222,9 @@ class LSTMLanguageModel(
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
         self.generation_config = generation_config
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.precision = precision
         self.random_state = random_state
@@ -245,6 +270,7 @@ class LSTMLanguageModel(
         plan = self._plan()
         device = choose_device(self.device)
         seed = seed_of(self.random_state)
+        start = self._fitted() if self.warm_start and hasattr(self, "module_") else None
         tasks = FitTasks(self, check_iterable(texts), y)
         with TrainingProgress(enabled=self.verbose > 0) as show:
 
@@ -253,15 +279,76 @@ class LSTMLanguageModel(
                 return tasks(report, fitted)
 
             fitted = fit_language_model(
-                texts, validation, plan, device=device, seed=seed, watch=watch
+                texts,
+                validation,
+                plan,
+                device=device,
+                seed=seed,
+                watch=watch,
+                start=start,
+                resume=self._resume(),
             )
         self._adopt(fitted)
         tasks.finish(fitted)
         return self
 
+    def partial_fit(self, texts: Iterable[str], y: Any = None) -> Self:
+        """Train on more texts: one pass, at a steady learning rate, with nothing held out.
+
+        The first call on an estimator that isn't fitted learns the tokenizer and settles what is
+        ``"auto"`` from its texts; later ones keep the vocabulary, the network and the optimiser's
+        state. After `fit`, which keeps no such state, the optimiser warms up anew.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            The texts to read.
+        y : ignored
+            There for scikit-learn's pipelines.
+
+        Returns
+        -------
+        LSTMLanguageModel
+            The estimator itself.
+
+        Raises
+        ------
+        TextError, TextTypeError, DivergenceError
+            As `fit` does.
+        ParameterError
+            If a parameter is out of its range, or does not fit the network that is there.
+        """
+        plan = self._plan()
+        start = self._fitted() if hasattr(self, "module_") else None
+        with TrainingProgress(enabled=self.verbose > 0) as show:
+            fitted, momentum = fit_partially(
+                texts,
+                plan,
+                device=choose_device(self.device) if start is None else self.device_,
+                seed=seed_of(self.random_state),
+                watch=lambda report, _: show(report),
+                start=start,
+                momentum=self._momentum,
+            )
+        self._adopt(fitted)
+        self._momentum = momentum
+        return self
+
+    def _resume(self) -> Resume | None:
+        """Say where checkpoints go."""
+        if self.checkpoint_dir is None:
+            return None
+        return Resume(Path(self.checkpoint_dir), any_seed=self.random_state is None)
+
     def _plan(self) -> Plan:
         """Check all parameters."""
         _VERBOSE_RULE.check("verbose", self.verbose)
+        _WARM_START_RULE.check("warm_start", self.warm_start)
+        if not isinstance(self.checkpoint_dir, str | os.PathLike | None):
+            raise ParameterError(
+                f"checkpoint_dir={self.checkpoint_dir!r} is not valid; checkpoint_dir is the path "
+                "of a folder, or None."
+            )
         DecodeConfig.merged(self.generation_config)
         values = self.get_params(deep=False)
         return Plan(
@@ -280,6 +367,12 @@ class LSTMLanguageModel(
         self.history_ = fitted.history
         self.module_ = fitted.module
         self.device_ = fitted.module.device
+        self._momentum = None
+
+    def _fitted(self) -> Fitted:
+        """Return what the last fit left."""
+        plan = Plan.of(self.params_)
+        return Fitted(self.tokenizer_, self.module_, plan, self.history_)
 
     # ---- keeping ----
 

@@ -63,12 +63,13 @@ class PeepholeLSTM(nn.Module):
 
     @property
     def slow(self) -> list[nn.Parameter]:
-        """Weights that learn at a lower rate: matrices that see the cell, which has no bound.
+        """Weights that learn at a lower rate: those that see the cell, which has no bound.
 
-        At the rate of the others the sum over a cell's units throws the gates about, and WikiText-2
-        stayed at the perplexity of word frequencies.
+        At the rate of the others they throw the gates about. In an epoch of half of WikiText-2 at a
+        rate of 4e-3 the held-out perplexity was 241 with diagonal peepholes, 213 with a tenth of
+        the rate for them; full ones stayed at the perplexity of word frequencies.
         """
-        return [self.weight_ch] if self.full else []
+        return [self.weight_ch]
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights."""

@@ -7,18 +7,21 @@ best weights so far.
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lstmlm.batches import Corpus, Rows, cut_in_lanes, shuffled_groups, walk
+from lstmlm.batches import Corpus, Rows, Window, cut_in_lanes, shuffled_groups, walk
+from lstmlm.checkpoints import Checkpoints
 from lstmlm.config import TrainConfig
 from lstmlm.errors import DivergenceError
 from lstmlm.model import RecurrentLM
+from lstmlm.nn.state import State
 from lstmlm.optim import make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
 from lstmlm.training.loss import window_loss
@@ -37,6 +40,9 @@ def train(
     *,
     seed: int,
     seconds: float | None = None,
+    checkpoints: Checkpoints | None = None,
+    optimiser: torch.optim.Optimizer | None = None,
+    schedule: Callable[[float], float] = rate_at,
 ) -> Generator[Report]:
     """Train a model in place.
 
@@ -54,6 +60,12 @@ def train(
         Of the order of the texts and of dropout.
     seconds : float, optional
         Budget of time from now on, held-out text included; the learning rate follows it.
+    checkpoints : Checkpoints, optional
+        Where the training's state is kept now and then; if there is one, training goes on from it.
+    optimiser : torch.optim.Optimizer, optional
+        Moves the weights, and is changed; a new one by default.
+    schedule : callable
+        From the share of the budget that is used up to the share of the learning rate.
 
     Yields
     ------
@@ -64,9 +76,16 @@ def train(
     DivergenceError
         When the loss is no longer finite.
     """
-    trainer = _Trainer(model, corpus, heldout, config, seed=seed, seconds=seconds)
+    optimiser = optimiser or make_optimiser(model, config)
+    trainer = _Trainer(model, corpus, heldout, config, optimiser, schedule, seed, seconds)
+    saved = checkpoints.load() if checkpoints else None
+    if saved:
+        trainer.restore(*saved)
     try:
-        yield from trainer.run()
+        for report in trainer.run():
+            if checkpoints and checkpoints.is_due:
+                checkpoints.save(*trainer.snapshot())
+            yield report
     finally:
         trainer.settle()
 
@@ -87,83 +106,116 @@ class _Trainer:
         corpus: Corpus,
         heldout: Corpus | None,
         config: TrainConfig,
-        *,
+        optimiser: torch.optim.Optimizer,
+        schedule: Callable[[float], float],
         seed: int,
         seconds: float | None,
     ) -> None:
         self.model, self.corpus, self.heldout, self.config = model, corpus, heldout, config
+        self.optimiser, self.schedule = optimiser, schedule
         self.rate = float(config.learning_rate)
         self.window = int(config.bptt_length)
         self.n_rows = int(config.batch_size)
-        self.optimiser = make_optimiser(
-            model, learning_rate=self.rate, weight_decay=config.weight_decay
-        )
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(model.device).manual_seed(seed)
         self.rows = cut_in_lanes(corpus, self.n_rows, warm_up=self.window)
         self.began = time.monotonic()
         self.seconds = seconds
         self.heldout_seconds: float | None = None
+        self.history: list[Epoch] = []
         self.tokens = 0
         self.best_loss = math.inf
         self.since_best = 0  # epochs since the held-out text was last read better than before
         self.best: dict[str, Tensor] | None = None  # None: the weights in the model are the best
+        self.state: State | None = None  # after the last window
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Set all that counts within an epoch to its beginning."""
+        self.order = self.rng.bit_generator.state
+        self.first_token = self.tokens
+        self.windows = self.steps = 0
+        self.epoch_nats = 0.0
 
     def run(self) -> Iterator[Report]:
         """Yield reports until the budget is used up or the held-out text no longer gains."""
         self.model.train()
-        epoch = 0
+        if self.history:  # of the training that this one goes on with
+            yield self.report(math.nan)
         while self.progress < 1 and self.since_best < self.config.n_iter_no_change:
-            epoch += 1
-            yield from self.run_epoch(epoch)
+            yield from self.run_epoch()
 
-    def run_epoch(self, epoch: int) -> Iterator[Report]:
-        """Train for one epoch, or to the end of the budget."""
-        step, first_token, epoch_nats = 0, self.tokens, 0.0
+    def run_epoch(self) -> Iterator[Report]:
+        """Train for one epoch or what is left of it, or to the end of the budget."""
         nats, n_tokens = torch.zeros((), dtype=torch.float64, device=self.model.device), 0
-        yield self.report(epoch, math.nan)
+        yield self.report(math.nan)
         groups = shuffled_groups(self.rows, self.n_rows, self.window, self.rng)
-        for step, (loss, n_counted) in enumerate(self.steps(groups), 1):
+        for loss, n_counted in self.each_step(groups):
+            self.steps += 1
             nats += loss
             n_tokens += n_counted
-            if step % REPORT_STEPS == 0 or self.progress >= 1:
-                epoch_nats += self.finite(nats, epoch, step)
-                yield self.report(epoch, float(nats) / max(1, n_tokens))
+            if self.steps % REPORT_STEPS == 0 or self.progress >= 1:
+                part, read = self.finite(nats), n_tokens
+                self.epoch_nats += part
                 nats.zero_()
                 n_tokens = 0
+                yield self.report(part / max(1, read))
                 if self.progress >= 1:
                     break
-        epoch_nats += self.finite(nats, epoch, step)
+        self.epoch_nats += self.finite(nats)
+        ended = self.end_epoch()
+        self.begin_epoch()
+        yield self.report(ended.train_loss, ended)
+
+    def end_epoch(self) -> Epoch:
+        """Read the held-out text and put the epoch on record."""
         heldout_loss = self.evaluate()
         # What the last step did shows only in text that is read after it.
-        self.finite(self.first_nats() if heldout_loss is None else heldout_loss, epoch, step)
-        train_loss = epoch_nats / (self.tokens - first_token)
+        self.finite(self.first_nats() if heldout_loss is None else heldout_loss)
+        tokens = self.tokens - self.first_token
         ended = Epoch(
-            epoch=epoch,
+            epoch=self.epoch,
             seconds=time.monotonic() - self.began,
-            tokens=self.tokens - first_token,
-            train_loss=train_loss,
+            tokens=tokens,
+            train_loss=self.epoch_nats / tokens,
             heldout_loss=heldout_loss,
             learning_rate=self.rate_now,
         )
-        yield self.report(epoch, train_loss, ended)
+        self.history.append(ended)
+        return ended
 
-    def steps(self, groups: Iterator[Rows]) -> Iterator[tuple[Tensor, int]]:
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch under way, from 1."""
+        return len(self.history) + 1
+
+    def each_step(self, groups: Iterator[Rows]) -> Iterator[tuple[Tensor, int]]:
         """Take one step of the optimiser a window; yield its loss, detached, and its tokens."""
+        for window in self.windows_left(groups):
+            if window.fresh:
+                self.state = self.model.zero_state(len(window.positions))
+            assert self.state is not None
+            with self.precision():
+                loss = window_loss(
+                    self.model, self.corpus.ids, window, self.state, self.config, self.noise
+                )
+            self.state = loss.state.detach()
+            n_counted = int(window.counted.sum())
+            if n_counted:
+                self.move(loss.nats + loss.penalty, n_counted)
+                yield loss.nats.detach(), n_counted
+
+    def windows_left(self, groups: Iterator[Rows]) -> Iterator[Window]:
+        """Yield an epoch's windows, passing over those that were read before a checkpoint."""
+        number, read = 0, self.windows
         for rows in groups:
-            state = self.model.zero_state(len(rows.begins))
             longest = int((rows.ends - rows.begins)[0])
             shift = int(self.rng.integers(self.window // 2, self.window)) + 1
             for window in walk(rows, self.window, first=shift if longest > self.window else None):
-                with self.precision():
-                    loss = window_loss(
-                        self.model, self.corpus.ids, window, state, self.config, self.noise
-                    )
-                state = loss.state.detach()
-                n_counted = int(window.counted.sum())
-                if n_counted:
-                    self.move(loss.nats + loss.penalty, n_counted)
-                    yield loss.nats.detach(), n_counted
+                number += 1
+                if number > read:
+                    self.windows = number
+                    yield window
 
     def move(self, loss: Tensor, n_counted: int) -> None:
         """Take a step down the gradient of the mean loss."""
@@ -183,7 +235,7 @@ class _Trainer:
     @property
     def rate_now(self) -> float:
         """The learning rate at this moment."""
-        return self.rate * rate_at(self.progress)
+        return self.rate * self.schedule(self.progress)
 
     @property
     def progress(self) -> float:
@@ -237,20 +289,21 @@ class _Trainer:
         rows = Rows(begin, np.minimum(self.corpus.ends[:1], begin + self.window), begin)
         return tally_rows(self.model, self.corpus.ids, rows)[0].nats
 
-    def finite(self, nats: Tensor | float, epoch: int, step: int) -> float:
+    def finite(self, nats: Tensor | float) -> float:
         """Return nats as a float."""
         if math.isfinite(value := float(nats)):
             return value
         raise DivergenceError(
-            f"the loss became {value} by step {step} of epoch {epoch}, at a learning rate of "
-            f"{self.rate_now:.2g}. Try a lower learning_rate (for example {self.rate / 3:.1g}), a "
-            f"lower clip_norm (now {self.config.clip_norm}), or precision='float32'."
+            f"the loss became {value} by step {self.steps} of epoch {self.epoch}, at a learning "
+            f"rate of {self.rate_now:.2g}. Try a lower learning_rate (for example "
+            f"{self.rate / 3:.1g}), a lower clip_norm (now {self.config.clip_norm}), or "
+            "precision='float32'."
         )
 
-    def report(self, epoch: int, loss: float, ended: Epoch | None = None) -> Report:
+    def report(self, loss: float, ended: Epoch | None = None) -> Report:
         """Say where the training stands."""
         return Report(
-            epoch=epoch,
+            epoch=ended.epoch if ended else self.epoch,
             progress=self.progress,
             seconds=time.monotonic() - self.began,
             tokens=self.tokens,
@@ -258,4 +311,56 @@ class _Trainer:
             learning_rate=self.rate_now,
             ended=ended,
             best=self.best,
+            history=tuple(self.history),
         )
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that training goes on from, as tensors and as what JSON can hold."""
+        tensors: dict[str, Tensor] = {f"weights.{n}": p for n, p in self.model.named_parameters()}
+        tensors |= {f"best.{name}": weight for name, weight in (self.best or {}).items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
+        tensors["noise"] = self.noise.get_state()
+        if self.state is not None:
+            tensors |= {"state.hidden": self.state.hidden, "state.cell": self.state.cell}
+        facts = {name: getattr(self, name) for name in _FACTS}
+        facts |= {
+            "history": [asdict(epoch) for epoch in self.history],
+            "seconds": time.monotonic() - self.began,
+        }
+        return tensors, facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Go back to where a snapshot was taken."""
+        parts = _by_first_name(tensors)
+        put_weights(self.model, parts["weights"])
+        device = self.model.device
+        best = {name: weight.to(device) for name, weight in parts.get("best", {}).items()}
+        self.best = best or None
+        moments = {int(n): m for n, m in _by_first_name(parts.get("optimiser", {})).items()}
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.noise.set_state(tensors["noise"])
+        if "state" in parts:
+            self.state = State(**{name: part.to(device) for name, part in parts["state"].items()})
+        for name in _FACTS:
+            setattr(self, name, facts[name])
+        self.history = [Epoch(**epoch) for epoch in facts["history"]]
+        self.began = time.monotonic() - facts["seconds"]
+        self.rng.bit_generator.state = self.order
+
+
+# What a snapshot holds of a trainer's plain attributes.
+_FACTS = (
+    *("order", "first_token", "windows", "steps", "epoch_nats", "tokens"),
+    *("best_loss", "since_best", "heldout_seconds"),
+)
+
+
+def _by_first_name(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Sort tensors named a.b into a dict of each a's tensors, by b."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        first, _, rest = name.partition(".")
+        parts.setdefault(first, {})[rest] = tensor
+    return parts

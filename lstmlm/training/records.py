@@ -56,6 +56,8 @@ class Report:
     best : dict of str to Tensor, or None
         The weights by name that the model is left with if training stops here; None for those that
         it has.
+    history : tuple of Epoch
+        The epochs that have ended, those before a checkpoint among them.
     """
 
     epoch: int
@@ -66,3 +68,4 @@ class Report:
     learning_rate: float
     ended: Epoch | None = None
     best: dict[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    history: tuple[Epoch, ...] = ()

@@ -17,7 +17,7 @@ FLOORS = [
     {"config", "measures"},
     {"text", "batches", "nn", "defaults"},
     {"model"},
-    {"optim", "storage"},
+    {"optim", "storage", "checkpoints"},
     {"scoring"},
     {"training", "decoding", "features"},
     {"session", "progress", "fitting"},
@@ -32,7 +32,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that something is not for, though its floor would allow it.
 BARRED = {"text": {"torch"}, "nn": {"tokenizers"}, "model": {"tokenizers", "lstmlm.text"}}
 
-FILE_ROOMS = {"storage", "jobs", "cli", "demo"}
+FILE_ROOMS = {"storage", "checkpoints", "jobs", "cli", "demo"}
 FILE_MODULES = {"bz2", "glob", "gzip", "lzma", "mmap", "pickle", "shutil", "tempfile", "zipfile"}
 FILE_MODULES |= {"pyarrow", "safetensors", "zstandard"}
 FILE_CALLS = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "makedirs"}
