@@ -338,6 +338,17 @@ def neg_bits_per_char_of_heldout(pipeline, X, y=None):
 
 
 @pytest.mark.usefixtures("routing")
+@pytest.mark.parametrize("scorer", [neg_perplexity_scorer, neg_bits_per_char_scorer])
+def test_the_scorers_go_where_a_pipelines_own_score_fails(scorer):
+    """With routing, Pipeline.score fails on all whose score takes no sample weights, as PCA's."""
+    lm = small(tokenizer="char").set_fit_request(validation=True)
+    pipeline = make_pipeline(FunctionTransformer(lower), lm)
+    search = GridSearchCV(pipeline, {}, scoring=scorer, cv=2, error_score="raise")
+    search.fit(TEXTS, validation=HELD_OUT)
+    assert search.score(TEXTS) == scorer(pipeline.fit(TEXTS, validation=HELD_OUT), TEXTS)
+
+
+@pytest.mark.usefixtures("routing")
 def test_validation_that_nobody_asked_for_is_an_error():
     with pytest.raises(UnsetMetadataPassedError, match="validation"):
         make_pipeline("passthrough", small()).fit(TEXTS, validation=HELD_OUT)

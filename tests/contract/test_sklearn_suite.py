@@ -27,7 +27,11 @@ SMALL = {
     "device": "cpu",
     "random_state": 0,
 }
-ADAPTED = [RowsAsText(tokenizer="word", **SMALL), RowsAsText(num_layers=2, **SMALL)]
+ADAPTED = [
+    RowsAsText(tokenizer="word", **SMALL),
+    RowsAsText(num_layers=2, **SMALL),
+    RowsAsText(cell="peephole_lstm", **SMALL),
+]
 
 
 def checks_of(*estimators):
@@ -50,7 +54,7 @@ def test_check(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("lm", ADAPTED, ids=lambda lm: lm.tokenizer)
+@pytest.mark.parametrize("lm", ADAPTED, ids=lambda lm: f"{lm.tokenizer} {lm.cell}")
 def test_the_adapter_gives_the_checks_something_to_compare(lm):
     rows = 3 * np.random.RandomState(0).uniform(size=(20, 3))  # as the suite draws them
     lm.fit(rows)

@@ -32,7 +32,7 @@ SMALL = {
 }
 TABLE = {
     "word": {"tokenizer": "word"},
-    "bpe": {"tokenizer": "bpe", "output": "adaptive", "num_layers": 2},
+    "bpe": {"tokenizer": "bpe", "output": "adaptive", "num_layers": 2, "cell": "gru"},
     "char, stream": {"tokenizer": "char", "context": "stream", "lowercase": True},
 }
 
