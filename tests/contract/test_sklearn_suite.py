@@ -20,8 +20,8 @@ from lstmlm import LSTMLanguageModel
 # Sizes and a pace with which predicted texts differ in length from row to row.
 SMALL = {
     "hidden_size": 8,
-    "max_epochs": 2,
-    "learning_rate": 0.05,
+    "max_epochs": 3,
+    "learning_rate": 0.1,
     "batch_size": 4,
     "generation_config": {"max_new_tokens": 6},
     "device": "cpu",
@@ -29,7 +29,7 @@ SMALL = {
 }
 ADAPTED = [
     RowsAsText(tokenizer="word", **SMALL),
-    RowsAsText(num_layers=2, **SMALL),
+    RowsAsText(cell="gru", output="adaptive", **SMALL),
     RowsAsText(cell="peephole_lstm", **SMALL),
 ]
 
