@@ -1,12 +1,13 @@
 """The estimator's methods that turn texts into numbers for other estimators."""
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.features import describe_texts, feature_names
@@ -23,6 +24,7 @@ class DescribesText(TransformerMixin, BaseEstimator):
 
     tokenizer_: Tokenizer
     module_: RecurrentLM
+    __metadata_request__transform: ClassVar = {"texts": UNUSED}  # the data, not what goes with them
 
     def transform(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Turn each text into a row of numbers that say what it is like.

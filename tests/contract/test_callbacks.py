@@ -130,6 +130,7 @@ def test_a_callback_that_stops_leaves_the_best_weights_so_far():
     assert tally.nats / tally.n_tokens == pytest.approx(losses[best], rel=1e-5)
     assert losses[best] != pytest.approx(losses[best + 3], rel=1e-3)
     assert same_weights(lm, whole.fitted[best])
+    assert same_weights(lm, whole.fitted[best + 3])  # what callbacks saw was the best so far, too
     assert all(parameter.grad is None for parameter in lm.module_.parameters())
     assert not lm.module_.training
 

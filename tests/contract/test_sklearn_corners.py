@@ -29,7 +29,7 @@ from sklearn.model_selection import (
     validation_curve,
 )
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
 from sklearn.utils import estimator_html_repr
 
 import lstmlm.estimator
@@ -243,6 +243,36 @@ def test_figures_beside_words_in_a_feature_union(feature):
     assert only_words.fit(texts, labels).score(texts, labels) == 0.5
 
 
+def test_features_in_a_feature_union_and_a_search():
+    texts, labels = labelled()
+    union = FeatureUnion([("words", TfidfVectorizer()), ("lm", small())], n_jobs=2)
+    classifier = make_pipeline(union, MaxAbsScaler(), LogisticRegression(max_iter=1000))
+    search = GridSearchCV(
+        classifier,
+        {"featureunion__lm__hidden_size": [4, 8], "featureunion__lm__tokenizer": ["word", "char"]},
+        cv=2,
+        n_jobs=2,
+        error_score="raise",
+    ).fit(texts, labels)
+    assert search.score(texts, labels) > 0.9
+    best = search.best_estimator_[0]
+    alone = clone(best["lm"]).fit(texts)
+    n_words = len(best["words"].vocabulary_)
+    assert np.array_equal(best.transform(texts)[:, n_words:].toarray(), alone.transform(texts))
+    names = best.get_feature_names_out()[n_words:]
+    assert names.tolist() == [f"lm__{name}" for name in alone.get_feature_names_out()]
+    assert make_pipeline(alone, MaxAbsScaler())[:-1].transform(texts).shape == (48, len(names))
+
+
+def test_features_of_a_frozen_model_in_a_union():
+    texts, labels = labelled()
+    frozen = FrozenEstimator(small(max_epochs=8).fit(TEXTS))
+    union = FeatureUnion([("words", TfidfVectorizer()), ("lm", frozen)])
+    classifier = make_pipeline(union, MaxAbsScaler(), LogisticRegression(C=100, max_iter=1000))
+    assert classifier.fit(texts, labels).score(texts, labels) == 1
+    assert classifier[0]["lm"] is frozen
+
+
 def test_a_column_of_a_table():
     texts, _ = labelled()
     table = pd.DataFrame({"id": range(len(texts)), "text": texts})
@@ -293,9 +323,10 @@ def routing():
 def test_only_validation_can_be_routed():
     requests = small().get_metadata_routing()
     assert requests.fit.requests == {"validation": None}
-    assert requests.score.requests == requests.predict.requests == {}
+    assert requests.score.requests == requests.predict.requests == requests.transform.requests == {}
     assert not hasattr(small(), "set_score_request")
     assert not hasattr(small(), "set_predict_request")
+    assert not hasattr(small(), "set_transform_request")
 
 
 @pytest.mark.usefixtures("routing")
@@ -335,6 +366,17 @@ def test_validation_reaches_every_fit_of_a_grid(n_jobs):
 
 def neg_bits_per_char_of_heldout(pipeline, X, y=None):
     return -pipeline[-1].history_[-1].heldout_loss
+
+
+@pytest.mark.usefixtures("routing")
+@pytest.mark.parametrize("scorer", [neg_perplexity_scorer, neg_bits_per_char_scorer])
+def test_the_scorers_go_where_a_pipelines_own_score_fails(scorer):
+    """With routing, Pipeline.score fails on all whose score takes no sample weights, as PCA's."""
+    lm = small(tokenizer="char").set_fit_request(validation=True)
+    pipeline = make_pipeline(FunctionTransformer(lower), lm)
+    search = GridSearchCV(pipeline, {}, scoring=scorer, cv=2, error_score="raise")
+    search.fit(TEXTS, validation=HELD_OUT)
+    assert search.score(TEXTS) == scorer(pipeline.fit(TEXTS, validation=HELD_OUT), TEXTS)
 
 
 @pytest.mark.usefixtures("routing")

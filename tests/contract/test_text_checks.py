@@ -32,7 +32,7 @@ SMALL = {
 }
 TABLE = {
     "word": {"tokenizer": "word"},
-    "bpe": {"tokenizer": "bpe", "output": "adaptive", "num_layers": 2},
+    "bpe": {"tokenizer": "bpe", "output": "adaptive", "num_layers": 2, "cell": "gru"},
     "char, stream": {"tokenizer": "char", "context": "stream", "lowercase": True},
 }
 
@@ -45,6 +45,7 @@ SAYS = {
     "score_samples": lambda lm, texts: lm.score_samples(texts).tolist(),
     "pipe": lambda lm, texts: [(s.tokens, s.log_probs.tolist()) for s in lm.pipe(texts)],
     "predict": lambda lm, texts: lm.predict(texts).tolist(),
+    "transform": lambda lm, texts: lm.transform(texts).tolist(),
     "generate": lambda lm, texts: lm.generate(texts, random_state=1),
     "generate_stream": lambda lm, texts: [
         list(lm.generate_stream(t, random_state=1)) for t in texts
