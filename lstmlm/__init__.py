@@ -5,6 +5,7 @@ from lstmlm.config import DecodeConfig
 from lstmlm.errors import (
     DivergenceError,
     LstmlmError,
+    MissingExtraError,
     ModelFolderError,
     ParameterError,
     TextError,
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluation",
     "LSTMLanguageModel",
     "LstmlmError",
+    "MissingExtraError",
     "ModelFolderError",
     "ParameterError",
     "ScoredText",

@@ -7,7 +7,7 @@ best weights so far.
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -56,6 +56,14 @@ class Epoch:
     train_loss: float
     heldout_loss: float | None
     learning_rate: float
+
+
+def kept_epoch(history: Sequence[Epoch], early_stopping: bool) -> Epoch | None:
+    """Return the epoch whose weights a training left: the best on held-out text, or the last."""
+    scored = [epoch for epoch in history if epoch.heldout_loss is not None]
+    if early_stopping and scored:
+        return min(scored, key=lambda epoch: (epoch.heldout_loss, epoch.epoch))
+    return history[-1] if history else None
 
 
 @dataclass(frozen=True)

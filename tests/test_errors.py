@@ -12,6 +12,7 @@ HOSTS = {
     errors.DivergenceError: FloatingPointError,
     errors.ModelFolderError: ValueError,
     errors.InputFileError: OSError,
+    errors.MissingExtraError: ImportError,
 }
 
 

@@ -17,6 +17,7 @@ from lstmlm.estimator.documented import DocumentedOnline
 from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
+from lstmlm.estimator.showing import ShowsTraining
 from lstmlm.estimator.writing import WritesText
 from lstmlm.fitting import Fitted, Plan, choose_device, fit_language_model
 from lstmlm.progress import TrainingProgress
@@ -28,7 +29,7 @@ _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=in
 
 
 class LSTMLanguageModel(
-    CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText, DescribesText
+    CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText, DescribesText, ShowsTraining
 ):
     """A recurrent language model of your own text.
 
