@@ -35,6 +35,12 @@ class RowsAsText(LSTMLanguageModel):
     def score_samples(self, texts: Any) -> NDArray[np.float64]:
         return super().score_samples(self._read(texts))
 
+    def transform(self, texts: Any) -> NDArray[np.float32]:
+        return super().transform(self._read(texts))
+
+    def fit_transform(self, texts: Any, y: Any = None, **fit_params: Any) -> NDArray[np.float32]:
+        return self.fit(texts, y, **fit_params).transform(texts)
+
     def _read(self, rows: Any) -> list[str]:
         check_is_fitted(self)
         return texts_of(validate_data(self, rows, reset=False))
