@@ -13,8 +13,10 @@ numpydoc_show_class_members = False  # autodoc shows them
 
 
 def skip_scikit_learns(app, what, name, obj, skip, options):
-    """Leave out the set_*_request methods that scikit-learn puts on every estimator."""
-    return True if name.startswith("set_") and name.endswith("_request") else None
+    """Leave out what scikit-learn puts on every estimator, its set_*_request methods for one."""
+    made = name.startswith("set_") and name.endswith("_request")
+    theirs = str(getattr(obj, "__module__", "")).startswith("sklearn.")
+    return True if made or theirs else None
 
 
 def setup(app):

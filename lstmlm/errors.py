@@ -9,7 +9,8 @@
     ├── DivergenceError     (FloatingPointError) a training's loss stopped being finite
     ├── ModelFolderError    (ValueError)         a folder that is no model, or a damaged one
     ├── CheckpointError     (OSError)            a checkpoint can't be written or read
-    └── InputFileError      (OSError)            a file of texts that can't be read
+    ├── InputFileError      (OSError)            a file of texts that can't be read
+    └── MissingExtraError   (ImportError)        a package that an extra brings isn't installed
 
 Each class is also the built-in one that a caller without knowledge of lstmlm would catch.
 """
@@ -48,6 +49,10 @@ class CheckpointError(LstmlmError, OSError):
 
 class InputFileError(LstmlmError, OSError):
     """A file of texts can't be read, or is not what it is taken for."""
+
+
+class MissingExtraError(LstmlmError, ImportError):
+    """A package that is only installed with an extra of lstmlm is needed."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

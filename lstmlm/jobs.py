@@ -6,7 +6,7 @@ import json
 import sys
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,14 @@ from typing import Any, BinaryIO
 
 from lstmlm.errors import InputFileError, did_you_mean
 from lstmlm.estimator import LSTMLanguageModel
+from lstmlm.measures import Tally
 from lstmlm.scoring import ScoredText, Scorer
 
 STDIN = "-"
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 DEFAULT_FIELD = "text"
+TALLY_BATCH = 2048  # texts of a file that are read together at most
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def read_rows(
         If a file can't be read, is not UTF-8, or a row is no JSON object with that field.
     """
     for name in inputs:
-        for path in _files(name):
+        for path in list_files(name):
             with _opened(path) as lines:
                 if whole_files:
                     yield Row(_whole(lines, path), path)
@@ -107,8 +109,60 @@ def score_rows(
         yield scored, read.popleft()
 
 
-def _files(name: str) -> list[str]:
-    """Return the files that an input stands for."""
+def tally_files(
+    estimator: LSTMLanguageModel,
+    inputs: Iterable[str],
+    *,
+    field: str | None = None,
+    whole_files: bool = False,
+    watch: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[str, Tally]]:
+    """Add up the figures of each file; each starts from a fresh state.
+
+    Within a file the model's own context holds: with "stream" the state goes on from text to text,
+    as in `LSTMLanguageModel.evaluate`.
+
+    Parameters
+    ----------
+    estimator : LSTMLanguageModel
+        A fitted one.
+    inputs, field, whole_files
+        See `read_rows`.
+    watch : callable
+        Called after each text that was read.
+
+    Yields
+    ------
+    path : str
+        A file, or ``-`` for standard input.
+    tally : Tally
+        Of 0 texts where the file is empty.
+
+    Raises
+    ------
+    InputFileError
+        See `read_rows`; for a file that isn't there before the first is read.
+    """
+    stream = estimator.params_["context"] == "stream"
+    scorer = Scorer(estimator.module_, estimator.tokenizer_, stream=stream)
+
+    def texts(path: str) -> Iterator[str]:
+        for row in read_rows([path], field=field, whole_files=whole_files):
+            yield row.text
+            watch()
+
+    for path in [path for name in inputs for path in list_files(name)]:
+        yield path, scorer.tally(texts(path), TALLY_BATCH, accuracy=True)
+
+
+def list_files(name: str) -> list[str]:
+    """Return the files that an input of `read_rows` stands for.
+
+    Raises
+    ------
+    InputFileError
+        If there is nothing of that name, or a folder without files of texts.
+    """
     path = Path(name)
     if name == STDIN or path.is_file():
         return [name]

@@ -80,7 +80,7 @@ def _figures(report: Report, heldout: float | None) -> str:
         f"{report.tokens / max(report.seconds, 1e-9):,.0f} tokens/s",
         f"perplexity {perplexity(report.train_loss, 1):,.1f}",
         "" if heldout is None else f"held-out {perplexity(heldout, 1):,.1f}",
-        f"{_clock(left)} left",
+        f"{clock(left)} left",
     ]
     return " · ".join(part for part in parts if part)
 
@@ -88,7 +88,7 @@ def _figures(report: Report, heldout: float | None) -> str:
 def _line(epoch: Epoch, report: Report) -> str:
     parts = [
         f"epoch {epoch.epoch:>3}",
-        f"{_clock(epoch.seconds)}",
+        f"{clock(epoch.seconds)}",
         f"{report.tokens / max(report.seconds, 1e-9):,.0f} tokens/s",
         f"perplexity {perplexity(epoch.train_loss, 1):,.2f}",
     ]
@@ -97,7 +97,8 @@ def _line(epoch: Epoch, report: Report) -> str:
     return "  ".join(parts)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds, hours before them where there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

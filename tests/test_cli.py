@@ -2,20 +2,25 @@
 
 import contextlib
 import gzip
+import inspect
 import io
 import json
+import math
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pytest
+import typer
 from tiny import TEXTS
 
 from lstmlm import LSTMLanguageModel, cli
+from lstmlm.cli import output
 from lstmlm.cli.training import FIT_RULES
 from lstmlm.config import DecodeConfig
 
@@ -187,6 +192,61 @@ def test_train_takes_a_file_as_one_text(lstmlm, corpus, tmp_path):
     assert weights_of(tmp_path / "new") == weights_of(tmp_path / "expected")
 
 
+# A second fit of the same estimator is what warm_start is about; a command fits one but once.
+NO_FLAGS = {"warm_start"}
+
+
+def test_train_has_a_flag_for_every_parameter():
+    command = typer.main.get_command(cli.app).commands["train"]
+    flags = {option.name for option in command.params if isinstance(option, typer.core.TyperOption)}
+    parameters = set(inspect.signature(LSTMLanguageModel).parameters) - NO_FLAGS
+    assert flags - parameters == {"out", "validation", "field", "whole_files"}
+    assert parameters - flags == set()
+
+
+def test_train_keeps_the_defaults_of_generation_and_may_be_silent(lstmlm, corpus, tmp_path):
+    config = '{"temperature": 0.5, "top_k": 3}'
+    done = lstmlm(
+        "train", corpus, "--out", tmp_path / "new", *FLAGS,
+        "--generation-config", config, "--verbose", "0",
+    )  # fmt: skip
+    assert (done.status, done.out, done.err) == (0, "", "")
+    params = LSTMLanguageModel.load(tmp_path / "new").get_params()
+    assert params["generation_config"] == {"temperature": 0.5, "top_k": 3}
+
+
+def test_train_without_early_stopping_names_the_last_weights_figure(lstmlm, corpus, tmp_path):
+    (tmp_path / "heldout.txt").write_text("mat the on sat cat the\n" * 9)  # the more it learns ...
+    done = lstmlm(
+        "train", corpus, "--validation", tmp_path / "heldout.txt", "--out", tmp_path / "new",
+        *FLAGS, "--max-epochs", "60", "--learning-rate", "0.03",
+    )  # fmt: skip
+    trained = LSTMLanguageModel.load(tmp_path / "new")
+    losses = [epoch.heldout_loss for epoch in trained.history_]
+    assert min(losses) + 0.1 < losses[-1]  # ... the worse it gets, and the last weights are kept
+    figure = f"held-out perplexity {math.exp(losses[-1]):,.2f}"
+    assert done.err.splitlines()[-1].endswith(f", 60 epochs, {figure}.")
+
+
+def test_ctrl_c_ends_a_training_and_the_model_is_written(corpus, tmp_path):
+    running = process(
+        "train", str(corpus), "--out", str(tmp_path / "new"), "--max-seconds", "100",
+        "--hidden-size", "16", "--n-iter-no-change", "1000000",
+    )  # fmt: skip
+    try:
+        running.stderr.readline()  # an epoch's line
+        running.send_signal(signal.SIGINT)
+        out, errors = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert (running.returncode, out) == (0, b"")
+    *_, warned, last = errors.decode().splitlines()
+    said = r"lstmlm: fit was interrupted in epoch \d+; the best weights so far, those after epoch "
+    assert re.fullmatch(said + r"\d+, are kept\.", warned)
+    assert last.startswith(f"{tmp_path / 'new'}: ")
+    assert LSTMLanguageModel.load(tmp_path / "new").n_epochs_ >= 1
+
+
 def test_train_refuses_to_overwrite_before_it_has_trained(lstmlm, corpus, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("mine")
@@ -331,6 +391,221 @@ def test_a_reader_who_has_seen_enough_is_no_fault(model, tmp_path):
     assert (status, errors) == (0, b"")
 
 
+# ---- evaluate ----
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write three files of texts, an empty one among them."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("".join(f"{line}\n" for line in LINES[:9]), "utf-8")
+    (folder / "b.jsonl").write_text(as_json(LINES[9:]))
+    (folder / "none.txt").write_text("")
+    return folder
+
+
+# Sums of the same float32 figures, added up file by file; a perplexity is an exponential of one.
+SUMS = {"rel": 1e-6}
+
+
+def test_evaluate_gives_what_evaluate_gives(lstmlm, estimator, model, files):
+    done = lstmlm("evaluate", model, files, "--json")
+    assert (done.status, done.err) == (0, "")
+    assert done.rows == [pytest.approx(asdict(estimator.evaluate(LINES)), **SUMS)]
+    (alone,) = lstmlm("evaluate", model, files / "a.txt", "--json").rows
+    assert alone == pytest.approx(asdict(estimator.evaluate(LINES[:9])))
+
+
+def test_evaluate_by_file(lstmlm, estimator, model, files):
+    done = lstmlm("evaluate", model, files, "--json", "--by-file")
+    (total,) = done.rows
+    a, b, none = total.pop("files")
+    assert total == pytest.approx(asdict(estimator.evaluate(LINES)), **SUMS)
+    assert a.pop("file") == str(files / "a.txt")
+    assert a == pytest.approx(asdict(estimator.evaluate(LINES[:9])))
+    assert b.pop("file") == str(files / "b.jsonl")
+    assert b == pytest.approx(asdict(estimator.evaluate(LINES[9:])))
+    assert none.pop("file") == str(files / "none.txt")
+    assert none.keys() == total.keys()
+    assert {name: value for name, value in none.items() if value is not None} == dict.fromkeys(
+        ("n_texts", "n_tokens", "n_words", "n_chars", "n_bytes", "nats"), 0
+    )
+
+
+def test_evaluate_reads_as_score_does(lstmlm, estimator, model, tmp_path):
+    (tmp_path / "in.jsonl").write_text(as_json(LINES, "body"))
+    fields = lstmlm("evaluate", model, tmp_path / "in.jsonl", "--field", "body", "--json")
+    assert fields.rows == [pytest.approx(asdict(estimator.evaluate(LINES)))]
+    stdin = "".join(line + "\n" for line in LINES).encode()
+    piped = lstmlm("evaluate", model, "-", "--json", stdin=stdin)
+    assert piped.rows == fields.rows
+    whole = lstmlm("evaluate", model, "-", "--whole-files", "--json", stdin=stdin)
+    assert whole.rows == [pytest.approx(asdict(estimator.evaluate([stdin.decode()])))]
+
+
+def test_evaluate_carries_a_streams_state_through_each_file(lstmlm, corpus, tmp_path):
+    stream = LSTMLanguageModel(**SMALL | {"context": "stream", "max_epochs": 5}).fit(LINES)
+    stream.save(tmp_path / "stream")
+    (found,) = lstmlm("evaluate", tmp_path / "stream", corpus, "--json").rows
+    assert found == pytest.approx(asdict(stream.evaluate(LINES)))
+    fresh = -sum(stream.score_samples([line])[0] for line in LINES)
+    assert abs(found["nats"] - fresh) > 0.01  # far more than rounding: lines are no documents here
+    (twice,) = lstmlm("evaluate", tmp_path / "stream", corpus, corpus, "--json").rows
+    assert twice["nats"] == pytest.approx(2 * found["nats"])
+
+
+def test_evaluate_writes_tables(lstmlm, estimator, model, files):
+    figures = estimator.evaluate(LINES)
+    done = lstmlm("evaluate", model, files)
+    table = {}
+    for line in done.out.splitlines():
+        label, value = line[:10].strip(), line[10:].split()
+        table[label or list(table)[-1] + " 2"] = value
+    assert table["texts"] == [f"{figures.n_texts:,}"]
+    assert table["tokens"][0] == f"{figures.n_tokens:,}"
+    assert table["perplexity"] == [f"{figures.perplexity:,.3f}", "a", "token"]
+    assert table["perplexity 2"] == [f"{figures.word_perplexity:,.3f}", "a", "word"]
+    assert table["bits"] == [f"{figures.bits_per_char:.3f}", "a", "character"]
+    assert table["accuracy"][:2] == [f"{100 * figures.accuracy:.2f}", "%"]
+    assert [line for line in done.out.splitlines() if line != line.rstrip()] == []
+    rows = [line.split() for line in lstmlm("evaluate", model, files, "--by-file").out.splitlines()]
+    assert [row[0] for row in rows] == ["file", *map(str, sorted(files.iterdir())), "all"]
+    assert rows[3][1:] == ["0", "0", *"------"]
+    assert rows[4][1:4] == [
+        f"{figures.n_texts}",
+        f"{figures.n_tokens}",
+        f"{figures.perplexity:.3f}",
+    ]
+
+
+def test_evaluate_on_nothing(lstmlm, model, files):
+    done = lstmlm("evaluate", model, files / "none.txt", "--by-file")
+    message = "perplexity of no texts: 0 texts came, at least one is needed."
+    assert (done.status, done.out, done.err) == (2, "", f"lstmlm: {message}\n")
+
+
+def test_evaluate_misses_a_file_before_it_reads_any(lstmlm, model, files, tmp_path):
+    (files / "a.txt").write_bytes(b"\xff")
+    done = lstmlm("evaluate", model, files / "a.txt", tmp_path / "gone.txt")
+    message = f"{tmp_path / 'gone.txt'}: no such file or folder."
+    assert (done.status, done.err) == (2, f"lstmlm: {message}\n")
+
+
+def test_json_has_no_infinity():
+    figures = {"word_perplexity": math.inf, "files": [{"nats": math.nan, "n_texts": 1}], "a": "b"}
+    assert output.finite(figures) == {
+        "word_perplexity": None, "files": [{"nats": None, "n_texts": 1}], "a": "b"
+    }  # fmt: skip
+
+
+# ---- info ----
+
+
+def test_info_says_what_a_model_is(lstmlm, model, estimator):
+    done = lstmlm("info", model, "--json")
+    assert (done.status, done.err) == (0, "")
+    (facts,) = done.rows
+    assert facts == {
+        "folder": str(model),
+        "format_version": 1,
+        "n_bytes": sum(path.stat().st_size for path in model.iterdir()),
+        "n_parameters": sum(p.numel() for p in estimator.module_.parameters()),
+        "vocab_size": estimator.vocab_size_,
+        "settings": estimator.params_,
+        "n_epochs": 1,
+        "n_tokens_trained": estimator.history_[0].tokens,
+        "seconds": estimator.history_[0].seconds,
+        "kept_epoch": 1,
+        "heldout_perplexity": None,
+        "history": [asdict(estimator.history_[0])],
+    }
+
+
+def test_info_in_words(lstmlm, model, estimator):
+    out = lstmlm("info", model).out
+    facts = dict(line.split(maxsplit=1) for line in out.split("\n\n")[0].splitlines())
+    assert facts["folder"].startswith(f"{model}, ")
+    assert facts["folder"].endswith(" kB, format 1")
+    assert facts["cell"] == "lstm, 1 layer of 16 units"
+    assert facts["embedding"] == "8 wide"
+    assert facts["tokenizer"] == f"word, {estimator.vocab_size_} ids"
+    assert facts["parameters"] == f"{sum(p.numel() for p in estimator.module_.parameters()):,}"
+    assert re.fullmatch(r"1 epoch, \d+ tokens in 0:\d\d", facts["trained"])
+    assert facts["held-out"] == "nothing"
+    heading, epoch = out.split("\n\n")[1].splitlines()
+    assert heading.split() == [
+        "epoch",
+        "time",
+        "tokens",
+        "perplexity",
+        "held-out",
+        "learning",
+        "rate",
+    ]
+    assert epoch.split()[::2] == ["1", str(estimator.history_[0].tokens), "-"]
+
+
+def test_info_of_a_long_training_shows_a_few_epochs_and_the_kept_one(lstmlm, tmp_path):
+    lm = LSTMLanguageModel(**SMALL).fit(LINES)
+    first = lm.history_[0]
+    losses = [3 + 0.01 * abs(epoch - 77) for epoch in range(1, 201)]
+    lm.history_ = [replace(first, epoch=e, heldout_loss=x) for e, x in enumerate(losses, 1)]
+    lm.n_epochs_ = 200
+    for early_stopping, kept in ((True, 77), (False, 200)):
+        lm.params_ = lm.params_ | {"early_stopping": early_stopping}
+        lm.save(tmp_path / "long")
+        facts, history = lstmlm("info", tmp_path / "long").out.split("\n\n")
+        figure = f"{math.exp(losses[kept - 1]):,.2f}"
+        assert (
+            facts.splitlines()[-1].split(maxsplit=1)[1] == f"perplexity {figure} after epoch {kept}"
+        )
+        shown = [int(line.split()[0]) for line in history.splitlines()[1:]]
+        assert {1, kept, 200} <= set(shown)
+        assert len(shown) <= 15
+
+
+def test_info_names_the_form_of_the_peepholes(lstmlm, tmp_path):
+    params = SMALL | {"cell": "peephole_lstm", "peephole": "full", "num_layers": 2}
+    LSTMLanguageModel(**params).fit(LINES).save(tmp_path / "m")
+    out = lstmlm("info", tmp_path / "m").out
+    assert re.search(r"^cell +peephole_lstm \(full\), 2 layers of 16 units$", out, re.MULTILINE)
+
+
+def test_info_on_no_training(lstmlm, tmp_path):
+    LSTMLanguageModel(**SMALL | {"max_epochs": 0, "lowercase": True}).fit(LINES).save(
+        tmp_path / "m"
+    )
+    out = lstmlm("info", tmp_path / "m").out
+    assert re.search(r"^trained +not at all: the weights are random$", out, re.MULTILINE)
+    assert re.search(r"^tokenizer +word, \d+ ids, lower case$", out, re.MULTILINE)
+    assert "learning rate" not in out
+    assert lstmlm("info", tmp_path / "m", "--json").rows[0]["kept_epoch"] is None
+
+
+def test_names_are_shown_as_they_are(lstmlm, model, corpus, tmp_path):
+    """rich would take [bold] for a style and :smile: for a picture."""
+    odd = tmp_path / "odd [bold] :smile:"
+    shutil.copytree(model, odd)
+    shutil.copy(corpus, tmp_path / "[red] :cat:.txt")
+    assert lstmlm("info", odd).out.startswith(f"folder      {odd}, ")
+    by_file = lstmlm("evaluate", odd, tmp_path / "[red] :cat:.txt", "--by-file")
+    assert by_file.out.splitlines()[1].startswith(f"{tmp_path / '[red] :cat:.txt'}  ")
+    done = lstmlm("train", corpus, "--out", odd, *FLAGS, "--max-epochs", "0")
+    assert done.err.startswith(f"{odd}: ")
+
+
+@pytest.mark.parametrize("args", [["info"], ["evaluate", "{corpus}", "--json"]])
+def test_a_result_that_no_one_reads_is_no_fault(model, corpus, args):
+    command, *rest = (arg.format(corpus=corpus) for arg in args)
+    reading, writing = os.pipe()
+    os.close(reading)
+    running = process(command, str(model), *rest, stdout=writing)
+    os.close(writing)
+    _, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors) == (0, b"")
+
+
 # ---- generate ----
 
 
@@ -405,8 +680,22 @@ WRONG_VALUES = [
     ),
     (
         ["--tokenizer", "cahr"],
-        "--tokenizer='cahr' is not valid; --tokenizer is 'bpe' or 'char' or 'word'. "
+        "tokenizer='cahr' is not valid; tokenizer is 'bpe' or 'char' or 'word'. "
         "Did you mean 'char'?",
+    ),
+    (
+        ["--generation-config", "warm"],
+        "--generation-config='warm' is not valid; it is a JSON object, such as "
+        """'{"temperature": 0.8}'.""",
+    ),
+    (
+        ["--generation-config", '{"topk": 1}'],
+        "'topk' is not an option of generation; the options are max_new_tokens, do_sample, "
+        "temperature, top_k, top_p. Did you mean 'top_k'?",
+    ),
+    (
+        ["--verbose", "loud"],
+        "--verbose='loud' is not valid; --verbose is an integer at least 0.",
     ),
     (
         ["--weight-decay", "none"],
@@ -442,12 +731,13 @@ def test_train_with_nothing_held_out(lstmlm, corpus, tmp_path):
     assert (done.status, done.err) == (2, f"lstmlm: {message}\n")
 
 
-@pytest.mark.parametrize("command", ["train", "score"])
+@pytest.mark.parametrize("command", ["train", "score", "evaluate"])
 def test_inputs_that_cant_be_read(lstmlm, model, tmp_path, command):
     (tmp_path / "latin.txt").write_bytes("fine\ncafé\n".encode("latin-1"))
     before = {
         "train": ["train", "--out", tmp_path / "new", *FLAGS],
         "score": ["score", model, "--out", tmp_path / "new.jsonl"],
+        "evaluate": ["evaluate", model],
     }[command]
     for name, message in (
         ("missing.txt", "{path}: no such file or folder."),
@@ -459,7 +749,7 @@ def test_inputs_that_cant_be_read(lstmlm, model, tmp_path, command):
     assert [path.name for path in tmp_path.iterdir()] == ["latin.txt"]
 
 
-@pytest.mark.parametrize("command", ["score", "generate"])
+@pytest.mark.parametrize("command", ["score", "evaluate", "generate"])
 def test_a_model_that_is_none(lstmlm, corpus, tmp_path, command):
     done = lstmlm(command, tmp_path / "no model", corpus)
     message = f"{tmp_path / 'no model'} is no folder; give a folder that save() wrote."
@@ -543,7 +833,7 @@ def test_help_names_the_commands(lstmlm):
     for args in (["--help"], []):
         done = lstmlm(*args)
         assert done.err == ""
-        for command in ("train", "score", "generate", "demo"):
+        for command in ("train", "score", "evaluate", "generate", "info", "demo"):
             assert re.search(rf"^\W*{command}\b", plain(done.out), re.MULTILINE)
     assert lstmlm("--help").status == 0
 
@@ -551,9 +841,11 @@ def test_help_names_the_commands(lstmlm):
 @pytest.mark.parametrize(
     ("command", "groups"),
     [
-        ("train", FIT_RULES),
+        ("train", [FIT_RULES]),
         ("generate", [DecodeConfig.rules()]),
         ("score", []),
+        ("evaluate", []),
+        ("info", []),
         ("demo", []),
     ],
 )

@@ -13,6 +13,7 @@ HOSTS = {
     errors.ModelFolderError: ValueError,
     errors.CheckpointError: OSError,
     errors.InputFileError: OSError,
+    errors.MissingExtraError: ImportError,
 }
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tiny import fitted
 
 from lstmlm.errors import InputFileError
-from lstmlm.jobs import Row, read_rows, score_rows
+from lstmlm.jobs import Row, read_rows, score_rows, tally_files
+from lstmlm.measures import Tally
 
 
 @pytest.fixture
@@ -288,6 +289,27 @@ def test_a_gzip_file_that_is_cut_off(tmp_path):
     assert fault(str(path)) == (
         f"{path} can't be read: Compressed file ended before the end-of-stream marker was reached."
     )
+
+
+def test_tallies_come_file_by_file_and_each_starts_afresh(write):
+    stream = fitted(tokenizer="word", context="stream")
+    first = write("a.txt", "the cat sat\non the mat\n")
+    second, empty = write("b.jsonl.gz", '{"text": "the cat sat"}\n'), write("c.txt", "")
+    read = []
+    tallies = tally_files(stream, [first, second, empty, first], watch=lambda: read.append(1))
+    assert read == []
+    found = [next(tallies)]
+    assert len(read) == 2  # a file is read when it is asked for
+    found += tallies
+    assert [path for path, _ in found] == [first, second, empty, first]
+    assert [tally.texts for _, tally in found] == [2, 1, 0, 2]
+    assert len(read) == 5
+    for (_, tally), texts in zip(
+        found, [["the cat sat", "on the mat"], ["the cat sat"]], strict=False
+    ):
+        assert tally.nats == pytest.approx(stream.evaluate(texts).nats, rel=1e-6)  # float32 sums
+    assert found[2][1] == Tally()
+    assert found[3][1] == found[0][1]
 
 
 def test_a_gzip_file_that_is_none(tmp_path):

@@ -1,24 +1,31 @@
-"""The command line: ``lstmlm train | score | generate | demo``."""
+"""The command line: ``lstmlm train | score | evaluate | generate | info | demo``."""
 
 import io
 import os
 import sys
+import warnings
+from typing import Any
 
 import typer
 
-from lstmlm.cli.scoring import score
-from lstmlm.cli.showing import demo
+from lstmlm.cli.scoring import evaluate, score
+from lstmlm.cli.showing import demo, info
 from lstmlm.cli.training import train
 from lstmlm.cli.writing import generate
 from lstmlm.errors import LstmlmError
 
 app = typer.Typer(
-    help="Language models of your own text: train, score, generate.",
+    help="Language models of your own text: train, score, evaluate, generate.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, score, generate, demo):
+for command in (train, score, evaluate, generate, info, demo):
     app.command()(command)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as one line, without the place in the code that gave it."""
+    sys.stderr.write(f"lstmlm: {message}\n")
 
 
 def main() -> None:
@@ -28,8 +35,11 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     called = typer.main.get_command(app)
     try:
-        with called.make_context("lstmlm", sys.argv[1:] or ["--help"]) as context:
-            called.invoke(context)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            with called.make_context("lstmlm", sys.argv[1:] or ["--help"]) as context:
+                called.invoke(context)
+        sys.stdout.flush()  # here a reader who has gone is known what to do about
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except typer.TyperException as error:  # a wrong or a missing argument

@@ -19,6 +19,7 @@ Field = Annotated[
     str | None, typer.Option(help="The field of a JSON row that holds its text; else 'text'.")
 ]
 WholeFiles = Annotated[bool, typer.Option("--whole-files", help="Take each file as one text.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON object.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 Seed = Annotated[
     int | None,

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import math
 import os
 import sys
 import tempfile
@@ -13,10 +14,13 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from lstmlm.errors import InputFileError, ParameterError
 from lstmlm.jobs import STDIN
 from lstmlm.text import readable
+
+FILE_WIDTH = 10_000  # characters; no table's row is wrapped where no one looks at it
 
 
 @contextlib.contextmanager
@@ -55,7 +59,39 @@ def counting(done: str) -> Iterator[Callable[[], None]]:
 
 def errors() -> Console:
     """Return where messages go: standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def show(*tables: Table) -> None:
+    """Write tables to standard output, as wide as they are where it is no terminal."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    for number, shown in enumerate(tables):
+        with console.capture() as written:
+            console.print(shown)
+        lines = [line.rstrip() for line in written.get().splitlines()]
+        sys.stdout.write("\n" * (number > 0) + "\n".join(lines) + "\n")
+
+
+def table(*headings: str, words: int = 1) -> Table:
+    """Return an empty table, its first columns words and the others numbers."""
+    empty = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(headings))
+    for number, heading in enumerate(headings):
+        if number < words:
+            empty.add_column(heading, overflow="fold")
+        else:
+            empty.add_column(heading, justify="right", no_wrap=True)
+    return empty
+
+
+def finite(value: Any) -> Any:
+    """Return figures as JSON can hold them: None for what is infinite or no number."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_json(fields: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from lstmlm.estimator.documented import DocumentedOnline
 from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
+from lstmlm.estimator.showing import ShowsTraining
 from lstmlm.estimator.writing import WritesText
 from lstmlm.fitting import (
     Fitted,
@@ -39,7 +40,7 @@ _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=in
 
 
 class LSTMLanguageModel(
-    CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText, DescribesText
+    CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText, DescribesText, ShowsTraining
 ):
     """A recurrent language model of your own text.
 

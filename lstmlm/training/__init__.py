@@ -2,6 +2,6 @@
 
 from lstmlm.training.loop import put_weights, train
 from lstmlm.training.loss import WindowLoss, window_loss
-from lstmlm.training.records import Epoch, Report
+from lstmlm.training.records import Epoch, Report, kept_epoch
 
-__all__ = ["Epoch", "Report", "WindowLoss", "put_weights", "train", "window_loss"]
+__all__ = ["Epoch", "Report", "WindowLoss", "kept_epoch", "put_weights", "train", "window_loss"]

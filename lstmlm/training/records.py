@@ -1,5 +1,6 @@
 """What a training says of itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -31,6 +32,14 @@ class Epoch:
     train_loss: float
     heldout_loss: float | None
     learning_rate: float
+
+
+def kept_epoch(history: Sequence[Epoch], early_stopping: bool) -> Epoch | None:
+    """Return the epoch whose weights a training left: the best on held-out text, or the last."""
+    scored = [epoch for epoch in history if epoch.heldout_loss is not None]
+    if early_stopping and scored and scored[-1] is history[-1]:
+        return min(scored, key=lambda epoch: (epoch.heldout_loss, epoch.epoch))
+    return history[-1] if history else None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ FLOORS = [
     {"optim", "storage", "checkpoints"},
     {"scoring"},
     {"training", "decoding", "features"},
-    {"session", "progress", "fitting"},
+    {"session", "progress", "fitting", "plotting"},
     {"estimator"},
     {"text_to_text", "detector", "metrics", "jobs", "demo"},
     {"__init__"},
@@ -161,7 +161,8 @@ import lstmlm, lstmlm.cli
 after = settings()
 changed = [name for name in before if before[name] != after[name]]
 assert not changed, f"importing lstmlm changed {changed}"
-assert "spacy" not in sys.modules, "importing lstmlm imported spaCy"
+for extra in ("spacy", "matplotlib"):
+    assert extra not in sys.modules, f"importing lstmlm imported {extra}"
 """
 
 
