@@ -8,11 +8,13 @@ window to the next. Nothing here knows tensors, text or the meaning of an id.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Positions = NDArray[np.int64]
+Positions = NDArray[np.signedinteger[Any]]
 
 MIN_PIECE = 1000  # tokens; no text shorter than this is cut for the sake of more lanes
 POOL_GROUPS = 50  # groups of rows that are sorted by length together in training
@@ -26,7 +28,7 @@ class Corpus:
     ----------
     ids : ndarray of integers, shape (n,)
         An end mark, then each text's ids and an end mark after them. May be mapped from a file.
-    begins, ends : ndarray of int64, shape (n_texts,)
+    begins, ends : ndarray of int32 or int64, shape (n_texts,)
         The range of each text in `ids`, its end mark included. A text's first token is predicted
         from the id that stands before it.
     """
@@ -40,26 +42,33 @@ class Corpus:
         """Lay out texts, given as ids without end marks, in memory."""
         mark = np.array([end], dtype=np.int32)
         ids = np.concatenate([mark, *(part for text in texts for part in (text, mark))])
-        lengths = np.array([len(text) + 1 for text in texts], dtype=np.int64)
-        ends = 1 + np.cumsum(lengths)
-        return cls(ids, ends - lengths, ends)
+        lengths = np.array([1, *(len(text) + 1 for text in texts)], dtype=np.int64)
+        return cls.bounded(ids, np.cumsum(lengths))
+
+    @classmethod
+    def bounded(cls, ids: NDArray[np.int32], bounds: Positions) -> "Corpus":
+        """Take texts that lie end to end: where the first begins, and where each ends.
+
+        Begins and ends are views of the same numbers: of millions of texts, each number counts.
+        """
+        return cls(ids, bounds[:-1], bounds[1:])
 
     @property
     def n_texts(self) -> int:
         """Number of ranges."""
         return len(self.begins)
 
-    @property
+    @cached_property
     def n_tokens(self) -> int:
         """Number of tokens to be predicted, end marks included."""
-        return int((self.ends - self.begins).sum())
+        return _n_tokens(self.begins, self.ends)
 
     def as_stream(self) -> "Corpus":
         """Return the same ids as a single range: texts that are consecutive parts of one."""
-        return replace(self, begins=self.begins[:1], ends=self.ends[-1:])
+        return replace(self, begins=self.begins[:1].copy(), ends=self.ends[-1:].copy())
 
-    def take(self, texts: NDArray[np.int64]) -> "Corpus":
-        """Return the corpus of some of the texts, by their numbers."""
+    def take(self, texts: Positions | NDArray[np.bool_]) -> "Corpus":
+        """Return the corpus of some of the texts, by their numbers or by a mask."""
         return replace(self, begins=self.begins[texts], ends=self.ends[texts])
 
     def split(
@@ -78,11 +87,11 @@ class Corpus:
         if self.n_texts == 1:
             cut = self.ends - wanted
             return replace(self, ends=cut), replace(self, begins=cut)
-        order = rng.permutation(self.n_texts)
-        tokens = np.cumsum((self.ends - self.begins)[order])
-        n_held = int(np.searchsorted(tokens, wanted)) + 1
-        n_held = min(n_held, self.n_texts // 2)
-        return self.take(np.sort(order[n_held:])), self.take(np.sort(order[:n_held]))
+        drawn = _permutation(self.n_texts, rng)[: self.n_texts // 2]
+        tokens = np.cumsum(self.ends[drawn] - self.begins[drawn], dtype=np.int64)
+        held_out = np.zeros(self.n_texts, dtype=np.bool_)
+        held_out[drawn[: int(np.searchsorted(tokens, wanted)) + 1]] = True
+        return self.take(~held_out), self.take(held_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +100,9 @@ class Rows:
 
     Parameters
     ----------
-    begins, ends : ndarray of int64, shape (B,)
+    begins, ends : ndarray of int32 or int64, shape (B,)
         Where each row's reading begins and ends.
-    counted : ndarray of int64, shape (B,)
+    counted : ndarray of int32 or int64, shape (B,)
         From where on its tokens count; what stands before only brings the state up to date.
     """
 
@@ -117,7 +126,7 @@ class Window:
         before.
     """
 
-    positions: Positions
+    positions: NDArray[np.int64]
     counted: NDArray[np.bool_]
     fresh: bool
 
@@ -129,7 +138,8 @@ def walk(rows: Rows, width: int, *, first: int | None = None) -> Iterator[Window
     while at < lengths[0]:
         n_live = int(np.searchsorted(-lengths, -at))  # rows longer than `at`
         step = min(step, int(lengths[0]) - at)
-        positions = rows.begins[:n_live, None] + at + np.arange(step)
+        # The sum on the right first: it is of int64, and so is what it is added to.
+        positions = rows.begins[:n_live, None] + (at + np.arange(step, dtype=np.int64))
         last = rows.ends[:n_live, None] - 1
         counted = (positions <= last) & (positions >= rows.counted[:n_live, None])
         yield Window(np.minimum(positions, last), counted, fresh=at == 0)
@@ -168,20 +178,27 @@ def cut_in_lanes(corpus: Corpus, n_lanes: int, warm_up: int) -> Rows:
     its first counted token meets a state that has seen text.
     """
     share = max(-(-corpus.n_tokens // n_lanes), MIN_PIECE)
-    lengths = corpus.ends - corpus.begins
-    n_pieces = -(-lengths // share)
-    number = np.arange(n_pieces.sum()) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
-    begin, length, pieces = (np.repeat(a, n_pieces) for a in (corpus.begins, lengths, n_pieces))
-    counted = begin + length * number // pieces
-    ends = begin + length * (number + 1) // pieces
-    return Rows(np.maximum(begin, counted - warm_up), ends, counted)
+    n_pieces = -(-(corpus.ends - corpus.begins) // share)
+    cut = np.flatnonzero(n_pieces > 1)  # of many texts few are: their pieces fill whole lanes
+    if not len(cut):
+        return rows_of(corpus)
+    begins, ends = np.repeat(corpus.begins, n_pieces), np.repeat(corpus.ends, n_pieces)
+    rows = Rows(begins, ends, begins.copy())
+    first = cut + np.cumsum(n_pieces[cut] - 1) - (n_pieces[cut] - 1)
+    for text, row in zip(cut.tolist(), first.tolist(), strict=True):
+        begin, pieces = int(corpus.begins[text]), int(n_pieces[text])
+        edges = begin + (int(corpus.ends[text]) - begin) * np.arange(pieces + 1) // pieces
+        here = slice(row, row + pieces)
+        rows.counted[here], rows.ends[here] = edges[:-1], edges[1:]
+        rows.begins[here] = np.maximum(begin, edges[:-1] - warm_up)
+    return rows
 
 
 def shuffled_groups(
     rows: Rows, n_rows: int, width: int, rng: np.random.Generator
 ) -> Iterator[Rows]:
     """Yield all rows in a random order, in groups of like length."""
-    order = rng.permutation(len(rows.begins))
+    order = _permutation(len(rows.begins), rng)
     pool = POOL_GROUPS * n_rows * max(1, round(width / max(1, _mean_length(rows))))
     for start in range(0, len(order), pool):
         mixed = sort_rows(_reorder(rows, order[start : start + pool]))
@@ -190,9 +207,24 @@ def shuffled_groups(
             yield groups[number]
 
 
-def _reorder(rows: Rows, order: NDArray[np.int64]) -> Rows:
+def position_type(n_ids: int) -> type[np.signedinteger[Any]]:
+    """Return the type in which positions among so many ids, and lengths, are kept."""
+    return np.int32 if n_ids <= np.iinfo(np.int32).max else np.int64
+
+
+def _permutation(n: int, rng: np.random.Generator) -> Positions:
+    """Return ``rng.permutation(n)``, in half the memory where that will do."""
+    return rng.permutation(np.arange(n, dtype=position_type(n)))
+
+
+def _reorder(rows: Rows, order: Positions) -> Rows:
     return Rows(rows.begins[order], rows.ends[order], rows.counted[order])
 
 
+def _n_tokens(begins: Positions, ends: Positions) -> int:
+    """Sum the lengths of ranges without an array of them."""
+    return int(ends.sum(dtype=np.int64)) - int(begins.sum(dtype=np.int64))
+
+
 def _mean_length(rows: Rows) -> float:
-    return float((rows.ends - rows.begins).mean())
+    return _n_tokens(rows.begins, rows.ends) / len(rows.begins)

@@ -12,6 +12,7 @@ ADAPTIVE_FROM = 5_000  # ids from which the adaptive softmax is the faster one b
 SMALL_VOCABULARY = 512  # ids up to which a vocabulary is one of characters
 TOKENS_PER_FIT = 12_000_000  # what max_epochs="auto" reads in all, about
 MAX_EPOCHS = 60
+MAX_HELD_OUT = 200_000  # tokens that are held out at most: they are read after every epoch
 MIN_STEPS = 20  # steps of an epoch, however small the corpus: lanes are given up for them
 
 
@@ -57,10 +58,15 @@ def resolve_train(
         "batch_size": max(1, min(32 if by_char else 20, n_tokens // (MIN_STEPS * window))),
         "bptt_length": window,
         "learning_rate": 6e-3 if by_char else 4e-3,
-        "validation_fraction": min(0.1, max(0.02, 10_000 / max(1, n_tokens))),
+        "validation_fraction": _validation_fraction(max(1, n_tokens)),
         "precision": "bf16" if fast_bf16 else "float32",
     }
     return replace(config, **_filled(config, auto))
+
+
+def _validation_fraction(n_tokens: int) -> float:
+    """Hold out 2 %, but 10,000 tokens and no more than 200,000: within 10 % at any rate."""
+    return min(0.1, max(0.02, 10_000 / n_tokens), MAX_HELD_OUT / n_tokens)
 
 
 def embedding_scale(vocab_size: int) -> float:

@@ -10,6 +10,7 @@
     ├── ModelFolderError    (ValueError)         a folder that is no model, or a damaged one
     ├── CheckpointError     (OSError)            a checkpoint can't be written or read
     ├── InputFileError      (OSError)            a file of texts that can't be read
+    ├── DiskFullError       (OSError)            no room for the temporary files of a fit
     └── MissingExtraError   (ImportError)        a package that an extra brings isn't installed
 
 Each class is also the built-in one that a caller without knowledge of lstmlm would catch.
@@ -49,6 +50,10 @@ class CheckpointError(LstmlmError, OSError):
 
 class InputFileError(LstmlmError, OSError):
     """A file of texts can't be read, or is not what it is taken for."""
+
+
+class DiskFullError(LstmlmError, OSError):
+    """There is no room on the disk for a fit's temporary files."""
 
 
 class MissingExtraError(LstmlmError, ImportError):

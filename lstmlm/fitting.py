@@ -7,10 +7,11 @@ file, ``"auto"`` is settled, text is held out, the network is built and trained.
 import copy
 import hashlib
 import json
+import logging
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lstmlm.allocator import kept_buffers
+from lstmlm.allocator import few_shapes, kept_buffers
 from lstmlm.batches import Corpus
 from lstmlm.checkpoints import Checkpoints, checkpoints_in
 from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
@@ -27,11 +28,20 @@ from lstmlm.errors import ParameterError, TextError
 from lstmlm.model import RecurrentLM
 from lstmlm.optim import make_optimiser, steady_rate
 from lstmlm.storage import SpooledTexts, digest_of, renumber, workspace, write_corpus
-from lstmlm.text import Tokenizer, check_iterable, each_text, learn_tokenizer, sample
+from lstmlm.text import (
+    ForeignTokenizer,
+    Tokenizer,
+    check_iterable,
+    each_text,
+    learn_tokenizer,
+    sample,
+)
 from lstmlm.training import Epoch, Report, put_weights, train
 
+_log = logging.getLogger("lstmlm")
 _NO_STEP = "max_seconds={} were over before the first training step; the weights are random."
 CHECKPOINT_FORMAT = 1  # to be raised when a checkpoint of this version means something else
+LARGE_CORPUS = 50_000_000  # tokens from which memory goes before speed
 TOKENIZER_CHARS = 200_000_000  # bpe is learned from about so many characters at most
 
 
@@ -41,14 +51,14 @@ class Plan:
 
     Parameters
     ----------
-    tokenizer : str
-        The kind of tokenizer to learn.
+    tokenizer : str or ForeignTokenizer
+        The kind of tokenizer to learn, or one to take.
     text : TextConfig
     model : ModelConfig
     train : TrainConfig
     """
 
-    tokenizer: str
+    tokenizer: str | ForeignTokenizer
     text: TextConfig
     model: ModelConfig
     train: TrainConfig
@@ -65,7 +75,8 @@ class Plan:
 
     def as_params(self) -> dict[str, Any]:
         """Return the settings by name."""
-        return {"tokenizer": self.tokenizer, **asdict(self.text), **asdict(self.model),
+        kind = self.tokenizer if isinstance(self.tokenizer, str) else self.tokenizer.kind
+        return {"tokenizer": kind, **asdict(self.text), **asdict(self.model),
                 **asdict(self.train)}  # fmt: skip
 
 
@@ -388,6 +399,7 @@ def rereadable(texts: Iterable[str], folder: Path) -> Iterable[str]:
 
 def _survey(texts: Iterable[str]) -> int:
     """Check every text and return the characters of all."""
+    _log.debug("survey: counting texts and characters")
     n_texts, n_chars = 0, 0
     for text in each_text(texts):
         n_texts += 1

@@ -5,8 +5,11 @@ A model folder holds ``config.json``, ``tokenizer.json``, ``model.safetensors`` 
 no link, reaches no network, and checks sizes and shapes before it allocates.
 """
 
+import errno
 import hashlib
 import json
+import logging
+import mmap
 import os
 import shutil
 import struct
@@ -22,9 +25,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lstmlm.batches import Corpus
-from lstmlm.errors import ModelFolderError
-from lstmlm.text import END, Tokenizer, in_chunks, readable
+from lstmlm.batches import Corpus, position_type
+from lstmlm.errors import DiskFullError, ModelFolderError, ParameterError
+from lstmlm.text import END, Tokenizer, in_pieces, readable
 
 FORMAT_VERSION = 1
 MANIFEST = "MANIFEST.json"
@@ -32,7 +35,9 @@ CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors
 FILES = (CONFIG, TOKENIZER, WEIGHTS)
 MAX_JSON_BYTES = 1 << 28
 TensorReader = Callable[[dict[str, tuple[int, ...]]], dict[str, Tensor]]
+_log = logging.getLogger("lstmlm")
 _LENGTH = struct.Struct("<Q")
+_LET_GO = getattr(mmap, "MADV_DONTNEED", None)  # not on Windows
 
 
 # ---- texts and ids ----
@@ -58,7 +63,8 @@ class SpooledTexts:
 
     def __init__(self, texts: Iterable[str], path: Path) -> None:
         self._path = path
-        with path.open("wb") as file:
+        _log.debug("spool: texts to %s", path)
+        with _written(path) as file:
             for text in texts:
                 data = readable(text).encode()
                 file.write(_LENGTH.pack(len(data)))
@@ -68,6 +74,22 @@ class SpooledTexts:
         with self._path.open("rb") as file:
             while header := file.read(_LENGTH.size):
                 yield file.read(_LENGTH.unpack(header)[0]).decode()
+
+
+class MappedIds(np.memmap[Any, np.dtype[np.int32]]):
+    """Ids in a file, read where they are asked for, of which nothing stays in memory.
+
+    Pages of a mapped file count as the process's own memory once they have been touched. Here they
+    are let go with each access; what was taken out is a copy, and a view maps its pages anew.
+    """
+
+    _mmap: mmap.mmap | None  # numpy's name; a copy has none
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        if _LET_GO is not None and self._mmap is not None:
+            self._mmap.madvise(_LET_GO)
+        return found
 
 
 def write_corpus(texts: Iterable[str], tokenizer: Tokenizer, path: Path) -> Corpus:
@@ -81,17 +103,23 @@ def write_corpus(texts: Iterable[str], tokenizer: Tokenizer, path: Path) -> Corp
         Its ids are written as int32, an end mark first and after each text.
     path : Path
         The file.
+
+    Raises
+    ------
+    DiskFullError
+        If there is no room for the file.
     """
-    lengths: list[int] = []
-    with path.open("wb") as file:
-        _write_ids(file, [END])
-        for chunk in in_chunks(texts):
-            for ids in tokenizer.encode(chunk):
-                _write_ids(file, ids)
-                _write_ids(file, [END])
-                lengths.append(len(ids) + 1)
-    ends = 1 + np.cumsum(np.array(lengths, dtype=np.int64))
-    return Corpus(np.memmap(path, dtype=np.int32, mode="r+"), ends - np.array(lengths), ends)
+    _log.debug("encode: texts to %s", path)
+    n_ids, bounds = 1, [np.ones(1, dtype=np.int64)]
+    with _written(path) as file:
+        file.write(np.array([END], dtype=np.int32).data)
+        for pieces, last in in_pieces(texts, cut=tokenizer.has_safe_cuts):
+            ids, ends = tokenizer.encode_pieces(pieces, last)
+            file.write(ids.data)
+            bounds.append(n_ids + ends)
+            n_ids += len(ids)
+    positions = np.concatenate(bounds).astype(position_type(n_ids), copy=False)
+    return Corpus.bounded(MappedIds(path, dtype=np.int32, mode="r+"), positions)
 
 
 def digest_of(values: NDArray[Any]) -> bytes:
@@ -110,6 +138,7 @@ def renumber(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer:
     Tokenizer
         The same tokenizer with the new numbers.
     """
+    _log.debug("renumber: ids by their frequency")
     counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
     for part in _parts(corpus.ids):
         counts += np.bincount(part, minlength=len(counts))
@@ -121,13 +150,48 @@ def renumber(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer:
     return ordered
 
 
-def _write_ids(file: BinaryIO, ids: NDArray[np.int32] | list[int]) -> None:
-    file.write(np.asarray(ids, dtype=np.int32).tobytes())
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file for writing; a full disk becomes DiskFullError."""
+    try:
+        with path.open("wb") as file:
+            yield file
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"the disk that holds {path.parent} is full. fit keeps there the texts of an iterator "
+            "and, four bytes a token, the ids of all texts: set TMPDIR to a folder with more room."
+        ) from error
 
 
-def _parts(ids: NDArray[Any], size: int = 1 << 22) -> Iterator[NDArray[Any]]:
+def _parts(ids: NDArray[Any], size: int = 1 << 19) -> Iterator[NDArray[Any]]:
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
+
+
+# ---- a tokenizer from elsewhere ----
+
+
+def read_tokenizer_json(path: Path) -> str | None:
+    """Return the content of a ``tokenizer.json``, or of the one in a folder; None without any.
+
+    Raises
+    ------
+    ParameterError
+        If it is a folder without one, no text, or larger than any tokenizer.
+    """
+    if not path.exists():
+        return None
+    file = path / TOKENIZER if path.is_dir() else path
+    try:
+        if path.is_dir() and not file.is_file():
+            raise ValueError(f"it is a folder without a {TOKENIZER}")
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"it has {file.stat().st_size} bytes")
+        return file.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"tokenizer={str(path)!r} can't be read: {error}.") from error
 
 
 # ---- the model folder ----

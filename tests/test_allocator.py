@@ -1,3 +1,5 @@
+import contextlib
+import os
 import platform
 import subprocess
 import sys
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lstmlm.allocator import kept_buffers
+from lstmlm.allocator import few_shapes, kept_buffers
 
 MIB = 1 << 20
 glibc_only = pytest.mark.skipif(
@@ -98,3 +100,44 @@ def test_elsewhere_it_does_nothing(monkeypatch, platform_name):
     monkeypatch.setattr("lstmlm.allocator.ctypes.CDLL", None)  # not even asked
     with kept_buffers():
         assert torch.ones(3).tolist() == [1, 1, 1]
+
+
+def test_the_environment_names_few_shapes_inside_and_is_as_before_afterwards(monkeypatch):
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    before = dict(os.environ)
+    with contextlib.suppress(RuntimeError), few_shapes():
+        assert os.environ == before | {"LRU_CACHE_CAPACITY": "32"}
+        raise RuntimeError
+    assert os.environ == before
+
+
+SHAPES = """
+from contextlib import nullcontext
+from pathlib import Path
+import torch
+from lstmlm.allocator import few_shapes
+
+lstm = torch.nn.LSTM(64, 256, batch_first=True)
+
+def read(sizes):
+    for size in sizes:
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs, _ = lstm(torch.ones(size, 3, 64))
+        outputs.sum().backward()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+with {context}():
+    before = read(range(1, 150))
+    print(read(range(150, 450)) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_kernels_that_keep_few_shapes_hold_less_memory():
+    ((few,), (all_,)) = (
+        printed(SHAPES.replace("{context}", context)) for context in ("few_shapes", "nullcontext")
+    )
+    if all_ < 64 * MIB:
+        pytest.skip("this machine's kernels prepare little for a shape")
+    assert few < all_ / 2

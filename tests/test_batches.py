@@ -9,8 +9,10 @@ from lstmlm.batches import (
     MIN_PIECE,
     Corpus,
     Rows,
+    _permutation,
     cut_in_lanes,
     group_rows,
+    position_type,
     rows_of,
     shuffled_groups,
     sort_rows,
@@ -272,3 +274,48 @@ def test_epochs_are_read_in_different_orders():
     )
     assert sorted(first) == sorted(second)
     assert first != second
+
+
+# ---- many texts in little memory ----
+
+
+@given(st.integers(0, 3000), seeds)
+def test_half_the_memory_draws_the_same_order(n, seed):
+    ours, numpys = np.random.default_rng(seed), np.random.default_rng(seed)
+    assert _permutation(n, ours).tolist() == numpys.permutation(n).tolist()
+    assert ours.random() == numpys.random()
+
+
+def test_positions_are_kept_in_half_the_memory_while_they_fit():
+    assert position_type(2**31 - 1) == np.int32
+    assert position_type(2**31) == np.int64
+
+
+@given(short_lengths, widths)
+def test_windows_at_the_end_of_the_largest_positions_dont_overflow(lengths, width):
+    bounds = np.cumsum([0, *lengths])
+    bounds += np.iinfo(np.int32).max - bounds[-1]
+    large, small = (Corpus.bounded(np.zeros(0), bounds.astype(t)) for t in (np.int64, np.int32))
+    windows = [list(walk(sort_rows(rows_of(corpus)), width)) for corpus in (large, small)]
+    for wide, narrow in zip(*windows, strict=True):
+        assert narrow.positions.dtype == np.int64
+        assert narrow.positions.tolist() == wide.positions.tolist()
+        assert narrow.counted.tolist() == wide.counted.tolist()
+
+
+def test_long_texts_among_the_largest_positions_are_cut_without_overflow():
+    bounds = np.array([0, 5, 2_000_000_005, 2_000_000_010], dtype=np.int32)
+    rows = cut_in_lanes(Corpus.bounded(np.zeros(0), bounds), n_lanes=4, warm_up=10)
+    fourth = 500_000_000  # of the long text, which is cut into as many pieces
+    starts = [0, *(5 + fourth * i for i in range(4)), 2_000_000_005]
+    assert rows.counted.tolist() == starts
+    assert rows.ends.tolist() == [*starts[1:], 2_000_000_010]
+    assert rows.begins.tolist() == [0, 5, *(start - 10 for start in starts[2:5]), starts[5]]
+
+
+def test_a_corpus_of_short_texts_is_neither_copied_nor_cut():
+    corpus = corpus_of([3] * 1000)
+    assert corpus.begins.base is corpus.ends.base is not None
+    rows = cut_in_lanes(corpus, 4, warm_up=10)
+    assert rows.begins is rows.counted is corpus.begins
+    assert rows.ends is corpus.ends

@@ -14,6 +14,7 @@ HOSTS = {
     errors.CheckpointError: OSError,
     errors.InputFileError: OSError,
     errors.MissingExtraError: ImportError,
+    errors.DiskFullError: OSError,
 }
 
 

@@ -184,8 +184,8 @@ def test_no_epochs_build_the_first_weights(fitted):
         ),
         (
             {"tokenizer": "words"},
-            "tokenizer='words' is not valid; tokenizer is 'bpe' or 'char' or 'word'. "
-            "Did you mean 'word'?",
+            "tokenizer='words' is not valid; tokenizer is 'bpe' or 'char' or 'word', or the path "
+            "of a tokenizer.json that is there, or a tokenizers.Tokenizer. Did you mean 'word'?",
         ),
         (
             {"context": "documents"},

@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,12 +22,14 @@ from tiny import ENGLISH, TEXTS, fitted, unfitted
 from lstmlm import DecodeConfig, LSTMLanguageModel, ModelFolderError
 from lstmlm.batches import Corpus
 from lstmlm.config import TextConfig
+from lstmlm.errors import DiskFullError
 from lstmlm.storage import (
     CONFIG,
     FILES,
     MANIFEST,
     TOKENIZER,
     WEIGHTS,
+    MappedIds,
     SpooledTexts,
     load_folder,
     renumber,
@@ -657,7 +660,7 @@ def test_a_written_corpus_is_the_one_in_memory(kind, texts):
         assert written.ids.dtype == np.int32
         assert written.begins.tolist() == expected.begins.tolist()
         assert written.ends.tolist() == expected.ends.tolist()
-        assert written.begins.dtype == written.ends.dtype == np.int64
+        assert written.begins.dtype == written.ends.dtype == np.int32
         del written
 
 
@@ -677,3 +680,44 @@ def test_renumbered_ids_fall_in_frequency_and_mean_the_same(kind, texts):
         on_disk = np.fromfile(folder / "ids", dtype=np.int32)
         assert on_disk.tolist() == corpus.ids.tolist()
         del corpus
+
+
+def test_ids_that_were_read_do_not_stay_in_memory(tmp_path):
+    np.zeros(1 << 25, dtype=np.int32).tofile(tmp_path / "ids")  # 128 MiB
+    ids = MappedIds(tmp_path / "ids", dtype=np.int32, mode="r+")
+    before = resident_of_files()
+    for start in range(0, len(ids), 1 << 20):
+        part = ids[start : start + (1 << 20)]
+        part += 1
+        assert ids[np.arange(start, start + (1 << 20), 512)].sum() == 1 << 11
+    # A part is 4 MiB; the kernel maps 64 KiB around a page, and other files' pages come along.
+    assert resident_of_files() - before < 32 << 20
+    del part
+    assert (np.asarray(ids) == 1).all()
+    assert (np.fromfile(tmp_path / "ids", dtype=np.int32) == 1).all()
+
+
+def resident_of_files() -> int:
+    """Return how much of the files that this process has mapped lies in its memory, in bytes."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("only Linux tells")
+    return int(re.search(r"RssFile:\s+(\d+) kB", status.read_text())[1]) * 1024
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_said_in_one_line():
+    said = (
+        "the disk that holds /dev is full. fit keeps there the texts of an iterator and, four "
+        "bytes a token, the ids of all texts: set TMPDIR to a folder with more room."
+    )
+    tokenizer, _ = learn_tokenizer("char", TEXTS, TextConfig())
+    for write in (SpooledTexts, lambda texts, path: write_corpus(texts, tokenizer, path)):
+        with pytest.raises(DiskFullError) as caught:
+            write(iter(TEXTS), Path("/dev/full"))
+        assert str(caught.value) == said
+
+
+def test_other_faults_of_a_disk_are_left_as_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        SpooledTexts(iter(TEXTS), tmp_path / "no folder" / "texts")

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from strategies import texts
 from tiny import TEXTS
@@ -27,6 +27,7 @@ from lstmlm.text import (
     count_words,
     each_text,
     in_chunks,
+    in_pieces,
     learn_tokenizer,
     readable,
     sample,
@@ -275,6 +276,38 @@ def test_bpe_may_be_cut_before_white_space_that_follows_something_else(text):
     for tokenizer in (learned("bpe"), learned("bpe", lowercase=True)):
         parts = tokenizer.encode(cut_at(text, places))
         assert np.concatenate(parts).tolist() == encode(tokenizer, text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=50)
+@given(several=st.lists(awkward_texts(), max_size=4), n_chars=st.integers(1, 9))
+def test_texts_in_pieces_have_the_ids_of_the_whole(kind, several, n_chars):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmlm.text.raw.PIECE_CHARS", n_chars)
+        patch.setattr("lstmlm.text.raw.ENCODE_CHARS", 3 * n_chars)
+        chunks = list(in_pieces(several, cut=True))
+    pieces = [piece for chunk, _ in chunks for piece in chunk]
+    assert "".join(pieces) == "".join(several)
+    assert sum(sum(last) for _, last in chunks) == len(several)
+    for tokenizer in (learned(kind), learned(kind, lowercase=True)):
+        found = [tokenizer.encode_pieces(*chunk) for chunk in chunks]
+        ids = [token_id for part, _ in found for token_id in part.tolist()]
+        expected = [[*encode(tokenizer, text), END] for text in several]
+        assert ids == [token_id for text in expected for token_id in text]
+        starts = np.cumsum([0, *(len(part) for part, _ in found)])
+        ends = [int(s + e) for s, (_, part) in zip(starts, found, strict=False) for e in part]
+        assert ends == np.cumsum(list(map(len, expected))).tolist()
+
+
+def test_pieces_are_cut_where_they_may_be_and_no_later_than_they_must():
+    text = "aa bb  cc\ndd" + "e" * 40 + " f"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmlm.text.raw.PIECE_CHARS", 4)
+        ((pieces, last),) = in_pieces([text, "g h i j"], cut=True)
+        assert pieces == ["aa bb", "  cc", "\ndd" + "e" * 40, " f", "g h i", " j"]
+        assert last == [False, False, False, True, False, True]
+        ((pieces, last),) = in_pieces([text, "g h i j"], cut=False)
+        assert (pieces, last) == ([text, "g h i j"], [True, True])
 
 
 @given(awkward_texts())

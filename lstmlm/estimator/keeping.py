@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from lstmlm.errors import ModelFolderError, ParameterError
 from lstmlm.fitting import Fitted, Plan, allocate, describe_architecture
 from lstmlm.model import RecurrentLM
 from lstmlm.storage import TensorReader, load_folder, save_folder
-from lstmlm.text import KINDS, UNKNOWN, Kind, Tokenizer
+from lstmlm.text import FOREIGN, KINDS, UNKNOWN, Kind, Tokenizer, foreign_tokenizer
 from lstmlm.training import Epoch
 
 RANKS = "tokenizer.ranks"  # the tensor of the tokenizer's ids
@@ -35,9 +35,9 @@ def save_estimator(estimator: Any, folder: str | os.PathLike[str]) -> None:
         "history": [asdict(epoch) for epoch in estimator.history_],
     }
     tensors = dict(estimator.module_.named_parameters())  # names a shared one once
-    ranks = torch.tensor(
-        estimator.tokenizer_.ranks
-    )  # a copy: joblib may have mapped them read-only
+    ranks = estimator.tokenizer_.ranks
+    # A copy: joblib may have mapped them read-only. Holes among the backend's ids have no rank.
+    ranks = torch.tensor(ranks[ranks > 0])
     save_folder(folder, config, estimator.tokenizer_.backend.to_str(), tensors | {RANKS: ranks})
 
 
@@ -66,7 +66,9 @@ def load_estimator(
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFolderError(f"the settings in {folder} are not a model's: {error!r}.") from error
     module, ranks = _read_module(architecture, read_tensors)
-    tokenizer = _read_tokenizer(tokenizer_json, plan.tokenizer, ranks, folder)
+    tokenizer = _read_tokenizer(tokenizer_json, settled["tokenizer"], ranks, folder)
+    if params.get("tokenizer") is None and tokenizer.kind == FOREIGN:
+        params["tokenizer"] = tokenizer.backend  # it was given as an object
     return params, Fitted(tokenizer, module.to(device), plan, history)
 
 
@@ -97,29 +99,37 @@ def _read_module(
 def _read_tokenizer(
     tokenizer_json: bytes, kind: str, ranks: Tensor, folder: str | os.PathLike[str]
 ) -> Tokenizer:
+    """Put the ids of a model's rows to its Rust tokenizer's types, in the order of theirs."""
     try:
-        backend = tokenizers.Tokenizer.from_buffer(tokenizer_json)
+        if kind == FOREIGN:
+            tokenizer: Tokenizer = foreign_tokenizer(tokenizer_json.decode(), "tokenizer.json")
+        else:
+            backend = tokenizers.Tokenizer.from_buffer(tokenizer_json)
+            tokenizer = Tokenizer(backend, cast(Kind, kind), np.zeros(0, dtype=np.int32))
     except Exception as error:  # the Rust library raises this very class
         raise ModelFolderError(f"tokenizer.json in {folder} can't be read: {error}.") from error
-    vocab = backend.get_vocab()
-    n_types = np.arange(len(ranks))
+    vocab = tokenizer.backend.get_vocab()
+    types = np.unique(np.array([*vocab.values()], dtype=np.int64))
     fits = (
-        kind in KINDS
-        and (kind == "bpe" or UNKNOWN in vocab)
+        kind in (*KINDS, FOREIGN)
+        and (kind in ("bpe", FOREIGN) or UNKNOWN in vocab)
         and ranks.dtype == torch.int32
-        and np.array_equal(np.sort(list(vocab.values())), n_types)
-        and np.array_equal(np.sort(ranks.numpy()), n_types + 1)
+        and len(types) == len(ranks)
+        and (kind == FOREIGN or np.array_equal(types, np.arange(len(vocab))))
+        and np.array_equal(np.sort(ranks.numpy()), np.arange(1, len(types) + 1))
     )
     if not fits:
         raise ModelFolderError(f"the tokenizer in {folder} does not fit its model.")
-    return Tokenizer(backend, cast(Kind, kind), ranks.numpy())
+    by_type = np.zeros(types[-1] + 1, dtype=np.int32)
+    by_type[types] = ranks.numpy()
+    return replace(tokenizer, ranks=by_type)
 
 
 def _as_json(value: Any) -> Any:
     """Return a parameter as JSON holds it; a random number generator is left out."""
     if isinstance(value, DecodeConfig):
         return asdict(value)
-    if isinstance(value, torch.device):
+    if isinstance(value, torch.device | os.PathLike):
         return str(value)
     if isinstance(value, np.generic):
         return value.item()

@@ -16,6 +16,7 @@ from lstmlm.errors import ParameterError
 from lstmlm.estimator.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from lstmlm.estimator.describing import DescribesText
 from lstmlm.estimator.documented import DocumentedOnline
+from lstmlm.estimator.given import given_tokenizer
 from lstmlm.estimator.keeping import load_estimator, save_estimator
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
@@ -31,10 +32,9 @@ from lstmlm.fitting import (
     fit_partially,
 )
 from lstmlm.progress import TrainingProgress
-from lstmlm.text import KINDS, check_iterable
+from lstmlm.text import check_iterable
 from lstmlm.training import Report
 
-_TOKENIZER_RULE = Rule(help="Kind of tokenizer to learn from the text.", kind=str, choices=KINDS)
 _WARM_START_RULE = Rule(help="Go on from the last fit.", kind=bool)
 _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0)
 
@@ -49,10 +49,11 @@ class LSTMLanguageModel(
 
     Parameters
     ----------
-    tokenizer : {"bpe", "char", "word"}, default "bpe"
+    tokenizer : {"bpe", "char", "word"}, path or tokenizers.Tokenizer, default "bpe"
         What a token is. "bpe": byte-level pieces learned from the text, to which nothing is
         unknown; "char": one character; "word": what stands between white space, where "<unk>" is
-        the unknown token.
+        the unknown token. The path of a ``tokenizer.json`` or of a folder that holds one, or a
+        tokenizer of the `tokenizers` library: used as it is.
     vocab_size : int or "auto"
         Number of ids, the end mark included. "auto": for "char" and "word" all types, for "bpe" a
         number that grows with the text.
@@ -353,7 +354,7 @@ class LSTMLanguageModel(
         DecodeConfig.merged(self.generation_config)
         values = self.get_params(deep=False)
         return Plan(
-            tokenizer=_TOKENIZER_RULE.check("tokenizer", self.tokenizer),
+            tokenizer=given_tokenizer(self.tokenizer),
             text=TextConfig.of(values),
             model=ModelConfig.of(values),
             train=TrainConfig.of(values),

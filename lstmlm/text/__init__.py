@@ -14,6 +14,7 @@ Ids are the library's own: `END`, the end mark, is 0 and belongs to no text, wha
 tokenizer's types follow in the order of their frequency in the training text.
 """
 
+from lstmlm.text.foreign import ForeignTokenizer, foreign_tokenizer, written_form
 from lstmlm.text.learning import learn_tokenizer
 from lstmlm.text.raw import (
     WHITE_SPACE,
@@ -24,18 +25,21 @@ from lstmlm.text.raw import (
     count_words,
     each_text,
     in_chunks,
+    in_pieces,
     readable,
     sample,
     word_spans,
 )
-from lstmlm.text.tokenizer import END, KINDS, UNKNOWN, Decoder, Ids, Kind, Tokenizer
+from lstmlm.text.tokenizer import END, FOREIGN, KINDS, UNKNOWN, Decoder, Ids, Kind, Tokenizer
 
 __all__ = [
     "END",
+    "FOREIGN",
     "KINDS",
     "UNKNOWN",
     "WHITE_SPACE",
     "Decoder",
+    "ForeignTokenizer",
     "Ids",
     "Kind",
     "Tokenizer",
@@ -45,9 +49,12 @@ __all__ = [
     "count_bytes",
     "count_words",
     "each_text",
+    "foreign_tokenizer",
     "in_chunks",
+    "in_pieces",
     "learn_tokenizer",
     "readable",
     "sample",
     "word_spans",
+    "written_form",
 ]

@@ -1,5 +1,6 @@
 """Tokenizers learned from text."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -11,8 +12,11 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 
 from lstmlm.config import AUTO, TextConfig
 from lstmlm.errors import ParameterError, did_you_mean
+from lstmlm.text.foreign import ForeignTokenizer, adopt
 from lstmlm.text.raw import WHITE_SPACE, in_chunks, readable
 from lstmlm.text.tokenizer import KINDS, UNKNOWN, Kind, Tokenizer
+
+_log = logging.getLogger("lstmlm")
 
 # The same class for Oniguruma, and what is neither white space, letter, mark nor digit.
 _W = "".join(rf"\x{{{ord(c):X}}}" for c in WHITE_SPACE)
@@ -34,13 +38,13 @@ _WORD_CUT = re.compile(f"[^{WHITE_SPACE}]{{1,1000}}")
 
 
 def learn_tokenizer(
-    kind: str, texts: Iterable[str], config: TextConfig
+    kind: str | ForeignTokenizer, texts: Iterable[str], config: TextConfig
 ) -> tuple[Tokenizer, TextConfig]:
-    """Build a tokenizer from text.
+    """Build a tokenizer from text, or take a foreign one as it is.
 
     Parameters
     ----------
-    kind : {"bpe", "char", "word"}
+    kind : {"bpe", "char", "word"} or ForeignTokenizer
         The kind.
     texts : iterable of str
         Read once.
@@ -57,13 +61,16 @@ def learn_tokenizer(
     Raises
     ------
     ParameterError
-        For another kind, or a vocabulary too small for it.
+        For another kind, or a vocabulary too small for it; of a foreign tokenizer, see `adopt`.
     """
+    if isinstance(kind, ForeignTokenizer):
+        return adopt(kind, texts, config)
     if kind not in KINDS:
         raise ParameterError(
             f"tokenizer={kind!r} is not valid; it is one of {', '.join(map(repr, KINDS))}."
             + did_you_mean(str(kind), KINDS)
         )
+    _log.debug("tokenizer: learning %s", kind)
     build = _learn_bpe if kind == "bpe" else _learn_types
     backend, min_frequency = build(kind, map(readable, texts), config)
     if config.lowercase:

@@ -1,12 +1,14 @@
 """Text before it is ids: white space, counts, and what may come as a collection of texts."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lstmlm.errors import TextError, TextTypeError
 
 ENCODE_CHARS = 1 << 20  # characters that go to the Rust side in one batch
+PIECE_CHARS = 1 << 14  # a longer text goes there in pieces, where it may be cut
 
 # Unicode's White_Space property. Python's str.split also splits at U+001C..U+001F, which lack it.
 WHITE_SPACE = (
@@ -14,6 +16,7 @@ WHITE_SPACE = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 _WORD = re.compile(f"[^{WHITE_SPACE}]+")
+_SAFE_CUT = re.compile(f"(?<=[^{WHITE_SPACE}])[{WHITE_SPACE}]")
 _SEPARATORS = re.compile("[\x1c-\x1f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -122,6 +125,47 @@ def in_chunks(texts: Iterable[str], max_chars: int = ENCODE_CHARS) -> Iterator[l
             chunk, n_chars = [], 0
     if chunk:
         yield chunk
+
+
+def in_pieces(texts: Iterable[str], *, cut: bool) -> Iterator[tuple[list[str], list[bool]]]:
+    """Group texts like `in_chunks`, long ones cut, so that a chunk has a bounded size.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Read once.
+    cut : bool
+        Whether texts may be cut before white space that follows something else.
+
+    Yields
+    ------
+    pieces : list of str
+    last : list of bool
+        Whether each piece is the last one of its text.
+    """
+    pieces, last, n_chars = [], [], 0
+    for piece, ends_text in _pieces(texts, PIECE_CHARS if cut else sys.maxsize):
+        pieces.append(piece)
+        last.append(ends_text)
+        n_chars += len(piece) + 1
+        if n_chars >= ENCODE_CHARS:
+            yield pieces, last
+            pieces, last, n_chars = [], [], 0
+    if pieces:
+        yield pieces, last
+
+
+def _pieces(texts: Iterable[str], n_chars: int) -> Iterator[tuple[str, bool]]:
+    """Yield texts in pieces of `n_chars` characters or more, each cut at the next safe place."""
+    for text in texts:
+        start = 0
+        while len(text) - start > n_chars:
+            match = _SAFE_CUT.search(text, start + n_chars)
+            if match is None:
+                break
+            yield text[start : match.start()], False
+            start = match.start()
+        yield text[start:] if start else text, True
 
 
 def sample(texts: Iterable[str], n_chars: int, max_chars: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from lstmlm.text.raw import WHITE_SPACE, readable
 
-Kind = Literal["bpe", "char", "word"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["bpe", "char", "word", "foreign"]
+FOREIGN: Literal["foreign"] = "foreign"
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != FOREIGN)
 Ids = NDArray[np.int32]
 
 END = 0
@@ -28,10 +30,11 @@ class Tokenizer:
     ----------
     backend : tokenizers.Tokenizer
         The Rust tokenizer.
-    kind : {"bpe", "char", "word"}
+    kind : {"bpe", "char", "word", "foreign"}
         How it was built.
     ranks : ndarray of int32, shape (backend vocabulary,)
-        The id of each of the backend's types: a permutation of 1, 2, ...
+        The id of each of the backend's types: a permutation of 1, 2, ... and, where the backend's
+        ids have holes, 0.
     """
 
     backend: tokenizers.Tokenizer
@@ -41,7 +44,15 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Number of ids, the end mark included."""
-        return len(self.ranks) + 1
+        return int(self.ranks.max(initial=0)) + 1
+
+    @property
+    def has_safe_cuts(self) -> bool:
+        """Whether a text may be cut before white space that follows something else.
+
+        The parts then have the ids of the whole. The kinds learned here are made so.
+        """
+        return True
 
     @cached_property
     def unknown_id(self) -> int | None:
@@ -52,10 +63,37 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return each text's ids, without an end mark."""
-        encodings = self.backend.encode_batch_fast(
-            [readable(text) for text in texts], add_special_tokens=False
-        )
-        return [self.ranks[encoding.ids] for encoding in encodings]
+        return [self.ranks[encoding.ids] for encoding in self._encoded(texts)]
+
+    def encode_pieces(
+        self, pieces: Sequence[str], last: Sequence[bool]
+    ) -> tuple[Ids, NDArray[np.int64]]:
+        """Return the ids of texts that come in pieces, all in one array.
+
+        Parameters
+        ----------
+        pieces : sequence of str
+            One after the other; a text may be cut where `has_safe_cuts` allows it.
+        last : sequence of bool
+            Whether each piece is the last one of its text.
+
+        Returns
+        -------
+        ids : ndarray of int32
+            An end mark follows each text's last piece.
+        ends : ndarray of int64
+            Where each text ends in `ids`, its end mark included.
+        """
+        encodings = self._encoded(pieces)
+        ends_text = np.array(last, dtype=np.bool_)
+        after = np.cumsum([len(encoding) for encoding in encodings] + ends_text.astype(np.int64))
+        ends = after[ends_text]
+        is_token = np.ones(after[-1], dtype=np.bool_)
+        is_token[ends - 1] = False
+        ids = np.full(len(is_token), END, dtype=np.int32)
+        tokens = chain.from_iterable(encoding.ids for encoding in encodings)
+        ids[is_token] = self.ranks[np.fromiter(tokens, dtype=np.int32)]
+        return ids, ends
 
     def encode_with_spans(self, texts: Sequence[str]) -> list[tuple[Ids, NDArray[np.int64]]]:
         """Return each text's ids and their spans, shape (n_tokens, 2): start and end characters."""
@@ -90,7 +128,11 @@ class Tokenizer:
         by_count = np.argsort(-counts[1:], kind="stable")
         new_rank = np.empty(len(by_count), dtype=np.int32)
         new_rank[by_count] = np.arange(1, len(by_count) + 1, dtype=np.int32)
-        return replace(self, ranks=new_rank[self.ranks - 1])
+        return replace(self, ranks=np.where(self.ranks > 0, new_rank[self.ranks - 1], 0))
+
+    def _encoded(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        readable_texts = [readable(text) for text in texts]
+        return self.backend.encode_batch_fast(readable_texts, add_special_tokens=False)
 
     @cached_property
     def _pieces(self) -> list[bytes]:

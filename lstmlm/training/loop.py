@@ -5,6 +5,7 @@ steps, and when the epoch has ended. Who has seen enough stops iterating; the mo
 best weights so far.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -26,6 +27,8 @@ from lstmlm.optim import make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
 from lstmlm.training.loss import window_loss
 from lstmlm.training.records import Epoch, Report
+
+_log = logging.getLogger("lstmlm")
 
 REPORT_STEPS = 10  # steps between two reports
 HELDOUT_LANES = 16  # pieces that a long held-out text is read in side by side
@@ -147,6 +150,7 @@ class _Trainer:
 
     def run_epoch(self) -> Iterator[Report]:
         """Train for one epoch or what is left of it, or to the end of the budget."""
+        _log.debug("train: epoch %d", self.epoch)
         nats, n_tokens = torch.zeros((), dtype=torch.float64, device=self.model.device), 0
         yield self.report(math.nan)
         groups = shuffled_groups(self.rows, self.n_rows, self.window, self.rng)
@@ -263,6 +267,7 @@ class _Trainer:
         """Score the held-out text and remember the weights if they are the best so far."""
         if self.heldout is None:
             return None
+        _log.debug("held-out: %d tokens", self.heldout.n_tokens)
         start = time.monotonic()
         self.model.eval()
         lanes = cut_in_lanes(self.heldout, HELDOUT_LANES, warm_up=self.window)

@@ -1,9 +1,11 @@
 """The table that drives the laws: tests that take `cell`, `lm` or `stream_lm` run on every row."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign import path_of_byte_level
 from tiny import fitted
 
 from lstmlm import LSTMLanguageModel
@@ -20,9 +22,12 @@ CELLS = [
     {"output": head, "tokenizer": tokenizer, **recurrent}
     for recurrent, head, tokenizer in product(RECURRENT, HEADS, TOKENIZERS)
 ]
+CELLS += [{"output": head, "tokenizer": path_of_byte_level(), "cell": "lstm"} for head in HEADS]
 
 
-@pytest.fixture(scope="session", params=CELLS, ids=lambda cell: "-".join(cell.values()))
+@pytest.fixture(
+    scope="session", params=CELLS, ids=lambda cell: "-".join(Path(v).stem for v in cell.values())
+)
 def cell(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Parameters of an estimator: one row of the table."""
     return request.param
