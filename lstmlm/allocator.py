@@ -22,6 +22,9 @@ _LARGEST = 2**31 - 1
 # outright, since they no longer grow after the first mallopt.
 _GROWN = {_MMAP_THRESHOLD: 32 * 2**20, _TRIM_THRESHOLD: 64 * 2**20, _TOP_PAD: 128 * 2**10}
 
+_KEPT = {_MMAP_THRESHOLD: 2**30, _TRIM_THRESHOLD: _LARGEST, _TOP_PAD: 64 * 2**20}
+_in_force = [_GROWN]  # what the process's allocator was told, the last of it in force
+
 # How many shapes oneDNN and its wrapper in torch keep, read by each when it is first used.
 _CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 _SHAPES = "32"
@@ -54,17 +57,40 @@ def kept_buffers() -> Iterator[None]:
 
     Does nothing where the C library isn't glibc.
     """
+    with _told(_KEPT):
+        yield
+
+
+@contextmanager
+def returned_buffers() -> Iterator[None]:
+    """Inside `kept_buffers`, give freed memory back for a while, as a process does by default.
+
+    For work with larger buffers of many sizes, which would find no place among the kept ones.
+    """
+    if _in_force[-1] is _GROWN:
+        yield
+        return
+    with _told(_GROWN):
+        yield
+
+
+@contextmanager
+def _told(options: dict[int, int]) -> Iterator[None]:
+    """Set options of the allocator, and those before them afterwards; give pages back each time."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
         yield
         return
-    libc.malloc_trim(0)
-    libc.mallopt(_MMAP_THRESHOLD, 2**30)
-    libc.mallopt(_TRIM_THRESHOLD, _LARGEST)
-    libc.mallopt(_TOP_PAD, 64 * 2**20)
+    _in_force.append(options)
     try:
+        _tell(libc, options)
         yield
     finally:
-        for option, value in _GROWN.items():
-            libc.mallopt(option, value)
-        libc.malloc_trim(0)
+        _in_force.pop()
+        _tell(libc, _in_force[-1])
+
+
+def _tell(libc: ctypes.CDLL, options: dict[int, int]) -> None:
+    libc.malloc_trim(0)
+    for option, value in options.items():
+        libc.mallopt(option, value)

@@ -37,6 +37,7 @@ MAX_JSON_BYTES = 1 << 28
 TensorReader = Callable[[dict[str, tuple[int, ...]]], dict[str, Tensor]]
 _log = logging.getLogger("lstmlm")
 _LENGTH = struct.Struct("<Q")
+_AT_ONCE = 32  # rows of positions that are read before pages are let go
 _LET_GO = getattr(mmap, "MADV_DONTNEED", None)  # not on Windows
 
 
@@ -80,12 +81,16 @@ class MappedIds(np.memmap[Any, np.dtype[np.int32]]):
     """Ids in a file, read where they are asked for, of which nothing stays in memory.
 
     Pages of a mapped file count as the process's own memory once they have been touched. Here they
-    are let go with each access; what was taken out is a copy, and a view maps its pages anew.
+    are let go with each access; what was taken out is a copy, and a view maps its pages anew. The
+    kernel maps many pages around each one: of positions far apart, only some are read at once.
     """
 
     _mmap: mmap.mmap | None  # numpy's name; a copy has none
 
     def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, np.ndarray) and index.dtype.kind == "i" and len(index) > _AT_ONCE:
+            parts = range(0, len(index), _AT_ONCE)
+            return np.concatenate([self[index[start : start + _AT_ONCE]] for start in parts])
         found = super().__getitem__(index)
         if _LET_GO is not None and self._mmap is not None:
             self._mmap.madvise(_LET_GO)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lstmlm.allocator import returned_buffers
 from lstmlm.batches import Corpus, Rows, Window, cut_in_lanes, shuffled_groups, walk
 from lstmlm.checkpoints import Checkpoints
 from lstmlm.config import TrainConfig
@@ -271,7 +272,8 @@ class _Trainer:
         start = time.monotonic()
         self.model.eval()
         lanes = cut_in_lanes(self.heldout, HELDOUT_LANES, warm_up=self.window)
-        tally, _ = tally_rows(self.model, self.heldout.ids, lanes)
+        with returned_buffers():
+            tally, _ = tally_rows(self.model, self.heldout.ids, lanes)
         loss = tally.nats / tally.tokens
         self.model.train()
         self.heldout_seconds = time.monotonic() - start
