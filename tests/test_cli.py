@@ -228,6 +228,19 @@ def test_train_without_early_stopping_names_the_last_weights_figure(lstmlm, corp
     assert done.err.splitlines()[-1].endswith(f", 60 epochs, {figure}.")
 
 
+def test_train_takes_a_folder_for_checkpoints(lstmlm, corpus, tmp_path):
+    folder = tmp_path / "checkpoints"
+    done = lstmlm("train", corpus, "--out", tmp_path / "new", *FLAGS, "--checkpoint-dir", folder)
+    assert done.status == 0, done.err
+    assert LSTMLanguageModel.load(tmp_path / "new").checkpoint_dir == str(folder)
+    (tmp_path / "file").write_text("mine")
+    done = lstmlm(
+        "train", corpus, "--out", tmp_path / "no", *FLAGS, "--checkpoint-dir", tmp_path / "file"
+    )
+    assert done.status == 2
+    assert re.fullmatch(r"lstmlm: .*file.*\n", done.err)
+
+
 def test_ctrl_c_ends_a_training_and_the_model_is_written(corpus, tmp_path):
     running = process(
         "train", str(corpus), "--out", str(tmp_path / "new"), "--max-seconds", "100",

@@ -67,11 +67,12 @@ def show(*tables: Table) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH
-    for number, shown in enumerate(tables):
-        with console.capture() as written:
-            console.print(shown)
-        lines = [line.rstrip() for line in written.get().splitlines()]
-        sys.stdout.write("\n" * (number > 0) + "\n".join(lines) + "\n")
+    # All at once at the end: rich would meet a reader who has gone with an exit of its own.
+    with console.capture() as written:
+        for number, shown in enumerate(tables):
+            console.print(*[""] * (number > 0), shown, sep="\n")
+    lines = [line.rstrip() for line in written.get().splitlines()]
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def table(*headings: str, words: int = 1) -> Table:

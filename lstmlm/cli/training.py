@@ -26,7 +26,9 @@ OTHER_RULES = {
         help="""Defaults of generate as a JSON object, such as '{"temperature": 0.8}'.""", kind=str
     ),
     "checkpoint_dir": Rule(
-        help="A folder for checkpoints: the same command goes on where it was killed.", kind=str
+        help="A folder where the training's state is kept, to go on from after a kill.",
+        kind=str,
+        optional=True,
     ),
     "verbose": Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0),
 }
