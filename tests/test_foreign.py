@@ -224,6 +224,21 @@ def test_an_estimator_does_all_it_does(make, tmp_path):
     assert again.score_samples(SENTENCES).tolist() == lm.score_samples(SENTENCES).tolist()
 
 
+def test_a_fit_goes_on_with_the_same_tokenizer_and_with_no_other(tmp_path):
+    lm = fit(byte_level(), warm_start=True)
+    before = lm.tokenizer_
+    lm.save(tmp_path / "model")
+    for one in (lm, LSTMLanguageModel.load(tmp_path / "model", device="cpu")):
+        one.fit(TEXTS).partial_fit(TEXTS)
+        assert one.tokenizer_.ranks.tolist() == before.ranks.tolist()
+    with pytest.raises(ParameterError) as caught:
+        lm.set_params(tokenizer=word_piece()).fit(TEXTS)
+    assert str(caught.value) == (
+        "the given tokenizer is another than the one of the network that is to learn on; keep "
+        "that, or fit anew with warm_start=False."
+    )
+
+
 @LOSSY
 def test_ids_are_in_the_order_of_their_frequency():
     lm = fit(word_piece(), max_epochs=0)

@@ -19,9 +19,37 @@ HEADS = pytest.mark.parametrize("output", ["softmax", "adaptive"])
 SAME = {"rtol": 1e-4, "atol": 1e-5}
 
 
+CELLS = pytest.mark.parametrize(
+    ("cell", "peephole"),
+    [("lstm", "diagonal"), ("gru", "diagonal"), ("peephole_lstm", "diagonal"),
+     ("peephole_lstm", "full")],
+)  # fmt: skip
+
+
 @pytest.fixture(params=["softmax", "adaptive"])
 def lm(request):
     return fitted(tokenizer="bpe", output=request.param, device="cuda")
+
+
+@CELLS
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_every_cell_trains_with_dropped_weights_and_scores_as_on_the_cpu(
+    cell, peephole, precision, tmp_path
+):
+    lm = unfitted(tokenizer="char", cell=cell, peephole=peephole, precision=precision)
+    lm.set_params(device="cuda", dropout_weight=0.2, dropout_embedding=0.1, temporal_penalty=1.0)
+    lm.fit(TEXTS).save(tmp_path / "model")
+    kept = LSTMLanguageModel.load(tmp_path / "model", device="cpu")
+    np.testing.assert_allclose(kept.score_samples(TEXTS), lm.score_samples(TEXTS), **SAME)
+    assert lm.history_[-1].train_loss < lm.history_[0].train_loss
+
+
+def test_partial_fits_and_checkpoints(tmp_path):
+    lm = unfitted(tokenizer="char", device="cuda", checkpoint_dir=tmp_path).fit(TEXTS)
+    assert list(tmp_path.iterdir()) == []
+    before = lm.perplexity(TEXTS)
+    revived = pickle.loads(pickle.dumps(lm.partial_fit(TEXTS)))
+    assert revived.partial_fit(TEXTS).perplexity(TEXTS) < before
 
 
 @HEADS

@@ -419,8 +419,8 @@ def test_settings_that_are_no_settings(folder, change):
 def test_a_model_keeps_the_rules_it_was_fitted_by(tmp_path, monkeypatch, output):
     lm = fitted(output=output, tokenizer="word")
     lm.save(tmp_path / "model")
-    monkeypatch.setattr("lstmlm.fitting.cutoffs", lambda vocab_size: [3, 4])
-    monkeypatch.setattr("lstmlm.fitting.embedding_scale", lambda vocab_size: 7.0)
+    monkeypatch.setattr("lstmlm.fitting.network.cutoffs", lambda vocab_size: [3, 4])
+    monkeypatch.setattr("lstmlm.fitting.network.embedding_scale", lambda vocab_size: 7.0)
     kept = LSTMLanguageModel.load(tmp_path / "model")
     assert kept.score_samples(ENGLISH).tolist() == lm.score_samples(ENGLISH).tolist()
 

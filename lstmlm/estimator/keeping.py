@@ -1,20 +1,23 @@
 """An estimator to and from a model folder."""
 
+import copy
 import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import tokenizers
 import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from lstmlm.config import DecodeConfig, TextConfig
 from lstmlm.errors import ModelFolderError, ParameterError
-from lstmlm.fitting import Fitted, Plan, allocate, describe_architecture
+from lstmlm.fitting import Fitted, Plan, allocate, choose_device, describe_architecture
 from lstmlm.model import RecurrentLM
 from lstmlm.storage import TensorReader, load_folder, save_folder
 from lstmlm.text import FOREIGN, KINDS, UNKNOWN, Kind, Tokenizer, foreign_tokenizer
@@ -23,7 +26,72 @@ from lstmlm.training import Epoch
 RANKS = "tokenizer.ranks"  # the tensor of the tokenizer's ids
 
 
-def save_estimator(estimator: Any, folder: str | os.PathLike[str]) -> None:
+class KeepsModel(BaseEstimator):
+    """The part of `LSTMLanguageModel` that goes to and from files."""
+
+    module_: RecurrentLM
+    device_: torch.device
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model to a folder that `load` reads; an older model there is replaced.
+
+        Parameters
+        ----------
+        folder : path
+            Its name. The folder is written under a temporary name and renamed.
+
+        Raises
+        ------
+        ModelFolderError
+            If something is there that is not a model; nothing is written then.
+        """
+        check_is_fitted(self)
+        _save(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "auto") -> Self:
+        """Read a model that `save` wrote. No code in the folder is run.
+
+        Parameters
+        ----------
+        folder : path
+            Its name.
+        device : str or torch.device, default "auto"
+            Where the model shall work.
+
+        Returns
+        -------
+        LSTMLanguageModel
+
+        Raises
+        ------
+        ModelFolderError
+            If the folder is no model, or was cut off or altered.
+        ParameterError
+            If the device can't be used.
+        """
+        params, fitted = _load(folder, choose_device(device), cls._get_param_names())
+        estimator = cls(**params | {"device": device})
+        estimator._adopt(fitted)
+        return estimator
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if "module_" in state and state["device_"].type != "cpu":
+            state |= {"module_": copy.deepcopy(self.module_).cpu()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "module_" in state and self.device_.type != "cpu":
+            self.device_ = choose_device("auto")
+            self.module_.to(self.device_)
+
+    def _adopt(self, fitted: Fitted) -> None:
+        raise NotImplementedError
+
+
+def _save(estimator: Any, folder: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to a model folder."""
     config = {
         "params": {name: _as_json(value) for name, value in estimator.get_params().items()},
@@ -41,7 +109,7 @@ def save_estimator(estimator: Any, folder: str | os.PathLike[str]) -> None:
     save_folder(folder, config, estimator.tokenizer_.backend.to_str(), tensors | {RANKS: ranks})
 
 
-def load_estimator(
+def _load(
     folder: str | os.PathLike[str], device: torch.device, known: Iterable[str]
 ) -> tuple[dict[str, Any], Fitted]:
     """Read a model folder: the estimator's parameters (of the known names), and what its fit left.

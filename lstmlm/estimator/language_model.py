@@ -1,15 +1,12 @@
-"""`LSTMLanguageModel`: parameters, fitting and keeping."""
+"""`LSTMLanguageModel`: parameters and fitting."""
 
-import copy
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from sklearn.utils import Tags
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
 from lstmlm.errors import ParameterError
@@ -17,7 +14,7 @@ from lstmlm.estimator.callbacks import CallbackSupportMixin, FitTasks, with_call
 from lstmlm.estimator.describing import DescribesText
 from lstmlm.estimator.documented import DocumentedOnline
 from lstmlm.estimator.given import given_tokenizer
-from lstmlm.estimator.keeping import load_estimator, save_estimator
+from lstmlm.estimator.keeping import KeepsModel
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
 from lstmlm.estimator.showing import ShowsTraining
@@ -40,7 +37,13 @@ _VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=in
 
 
 class LSTMLanguageModel(
-    CallbackSupportMixin, DocumentedOnline, ReadsText, WritesText, DescribesText, ShowsTraining
+    CallbackSupportMixin,
+    DocumentedOnline,
+    ReadsText,
+    WritesText,
+    DescribesText,
+    ShowsTraining,
+    KeepsModel,
 ):
     """A recurrent language model of your own text.
 
@@ -375,63 +378,6 @@ class LSTMLanguageModel(
         """Return what the last fit left."""
         plan = Plan.of(self.params_)
         return Fitted(self.tokenizer_, self.module_, plan, self.history_)
-
-    # ---- keeping ----
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model to a folder that `load` reads; an older model there is replaced.
-
-        Parameters
-        ----------
-        folder : path
-            Its name. The folder is written under a temporary name and renamed.
-
-        Raises
-        ------
-        ModelFolderError
-            If something is there that is not a model; nothing is written then.
-        """
-        check_is_fitted(self)
-        save_estimator(self, folder)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "auto") -> Self:
-        """Read a model that `save` wrote. No code in the folder is run.
-
-        Parameters
-        ----------
-        folder : path
-            Its name.
-        device : str or torch.device, default "auto"
-            Where the model shall work.
-
-        Returns
-        -------
-        LSTMLanguageModel
-
-        Raises
-        ------
-        ModelFolderError
-            If the folder is no model, or was cut off or altered.
-        ParameterError
-            If the device can't be used.
-        """
-        params, fitted = load_estimator(folder, choose_device(device), cls._get_param_names())
-        estimator = cls(**params | {"device": device})
-        estimator._adopt(fitted)
-        return estimator
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        if "module_" in state and state["device_"].type != "cpu":
-            state |= {"module_": copy.deepcopy(self.module_).cpu()}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "module_" in state and self.device_.type != "cpu":
-            self.device_ = choose_device("auto")
-            self.module_.to(self.device_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")
