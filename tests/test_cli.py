@@ -613,7 +613,9 @@ def test_a_result_that_no_one_reads_is_no_fault(model, corpus, args):
     command, *rest = (arg.format(corpus=corpus) for arg in args)
     reading, writing = os.pipe()
     os.close(reading)
-    running = process(command, str(model), *rest, stdout=writing)
+    # Where Python buffers, the fault comes to light when all is written.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    running = process(command, str(model), *rest, stdout=writing, env=buffered)
     os.close(writing)
     _, errors = running.communicate(timeout=60)
     assert (running.returncode, errors) == (0, b"")
