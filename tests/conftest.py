@@ -3,6 +3,9 @@ import os
 import pytest
 from hypothesis import settings
 
+# The networks here are so small that a second thread only waits, for long where others work too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A network's first call is slow, so no example has a deadline. CI draws the same examples always.
 settings.register_profile("lstmlm", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("lstmlm")

@@ -25,6 +25,10 @@ class RowsAsText(LSTMLanguageModel):
     def fit(self, texts: Any, y: Any = None, validation: Any = None) -> Self:
         return super().fit(texts_of(validate_data(self, texts)), y, validation)
 
+    def partial_fit(self, texts: Any, y: Any = None) -> Self:
+        begins = not hasattr(self, "module_")
+        return super().partial_fit(texts_of(validate_data(self, texts, reset=begins)))
+
     def predict(self, prompts: Any) -> NDArray[np.int64]:
         predicted = super().predict(self._read(prompts))
         return np.array([len(text) for text in predicted], dtype=np.int64)
