@@ -372,7 +372,7 @@ class LSTMLanguageModel(
         self.history_ = fitted.history
         self.module_ = fitted.module
         self.device_ = fitted.module.device
-        vars(self).pop("_momentum", None)
+        self.__dict__.pop("_momentum", None)
 
     def _fitted(self) -> Fitted:
         """Return what the last fit left."""
