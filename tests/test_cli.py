@@ -695,8 +695,8 @@ WRONG_VALUES = [
     ),
     (
         ["--tokenizer", "cahr"],
-        "tokenizer='cahr' is not valid; tokenizer is 'bpe' or 'char' or 'word'. "
-        "Did you mean 'char'?",
+        "tokenizer='cahr' is not valid; tokenizer is 'bpe' or 'char' or 'word', or the path of a "
+        "tokenizer.json that is there, or a tokenizers.Tokenizer. Did you mean 'char'?",
     ),
     (
         ["--generation-config", "warm"],
