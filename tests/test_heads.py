@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lstmlm.nn import heads
-from lstmlm.nn.heads import AdaptiveSoftmax, Head, Softmax, linear_cross_entropy, make_head
+from lstmlm.nn import losses
+from lstmlm.nn.heads import AdaptiveSoftmax, Head, Softmax, make_head
+from lstmlm.nn.losses import linear_cross_entropy
 
 WIDTH, VOCAB = 4, 11
 CUTOFFS = {"softmax": [], "adaptive": [3, 7], "adaptive-one": [5], "adaptive-edges": [1, 2, 10]}
@@ -35,7 +36,7 @@ def batch_of(n: int, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(params=[10**6, 3 * VOCAB, 1], ids=["one chunk", "3 rows a chunk", "1 row a chunk"])
 def chunks(request, monkeypatch):
-    monkeypatch.setattr(heads, "CHUNK_LOGITS", request.param)
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", request.param)
 
 
 # ---- one head against its own table ----
@@ -150,6 +151,21 @@ def test_gradcheck_of_linear_cross_entropy_with_tied_rows():
     assert torch.autograd.gradcheck(
         lambda rows, bias: linear_cross_entropy(rows[ids].tanh(), rows, bias, targets), inputs
     )
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("below", [VOCAB, 7, 3])  # with all tails met, without the last, with none
+def test_the_adaptive_loss_has_the_gradient_of_its_log_probs(below):
+    head = head_of("adaptive")
+    x, targets = batch_of(40)
+    x, targets = x.requires_grad_(), targets % below
+    parameters = [x, *head.parameters()]
+    plain = -head.log_probs(x).gather(1, targets.unsqueeze(1)).sum()
+    expected = torch.autograd.grad(plain, parameters)
+    for grad, wanted in zip(
+        torch.autograd.grad(head.loss(x, targets), parameters), expected, strict=True
+    ):
+        torch.testing.assert_close(grad, wanted)
 
 
 @given(scale=st.floats(-4, 4))

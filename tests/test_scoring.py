@@ -253,7 +253,7 @@ def test_scoring_makes_no_gradients_and_moves_no_weights(lm):
 def test_scores_hold_a_bounded_number_of_logits(lm, monkeypatch):
     """Chunks of a few rows give the figures of one chunk."""
     expected = lm.evaluate(TEXTS)
-    monkeypatch.setattr("lstmlm.nn.heads.CHUNK_LOGITS", 5 * lm.vocab_size_)
+    monkeypatch.setattr("lstmlm.nn.losses.CHUNK_LOGITS", 5 * lm.vocab_size_)
     found = lm.evaluate(TEXTS)
     assert found.nats == pytest.approx(expected.nats, rel=1e-6)  # float32 products of other shapes
     assert found.accuracy == expected.accuracy

@@ -2,19 +2,18 @@
 
 Both layers answer the same four calls on features of shape (N, D), where N counts only the tokens
 that count: `loss` for training, `nll` for scoring, `log_probs` for sampling, `best` for greedy
-choices. None of `loss`, `nll` and `best` holds more than `CHUNK_LOGITS` logits at a time.
+choices. None of `loss`, `nll` and `best` holds more than `losses.CHUNK_LOGITS` logits at a time.
 """
 
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CHUNK_LOGITS = 1 << 24  # 64 MiB of float32
+from lstmlm.nn.losses import adaptive_cross_entropy, chunk_rows, linear_cross_entropy
 
 
 class Head(nn.Module):
@@ -92,7 +91,7 @@ class Softmax(Head):
     def best(self, x: Tensor) -> Tensor:
         """See `Head.best`."""
         chunks = [F.linear(rows, self.weight, self.bias).argmax(-1)
-                  for rows in torch.split(x, _chunk_rows(self.weight))]  # fmt: skip
+                  for rows in torch.split(x, chunk_rows(self.weight))]  # fmt: skip
         return torch.cat(chunks) if chunks else x.new_empty(0, dtype=torch.int64)
 
 
@@ -142,13 +141,18 @@ class AdaptiveSoftmax(Head):
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.loss`."""
-        (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
-        total = linear_cross_entropy(x, weight, bias, self._head_targets(targets))
-        for k, rows in self._rows_by_tail(targets):
-            projected = x[rows] @ self.projections[k].T
-            inside = targets[rows] - self.edges[k + 1]
-            total = total + linear_cross_entropy(projected, tails[k], tail_biases[k], inside)
-        return total
+        rows = [self._rows_of_tail(k, targets) for k in range(len(self.sizes) - 1)]
+        return adaptive_cross_entropy(
+            x,
+            self.weight,
+            self.bias,
+            cluster_weight=self.cluster_weight,
+            cluster_bias=self.cluster_bias + self.log_sizes,
+            projections=self.projections,
+            edges=self.edges,
+            head_targets=self._head_targets(targets),
+            tails=[(of_tail, targets[of_tail]) for of_tail in rows],
+        )
 
     @torch.no_grad()
     def nll(self, x: Tensor, targets: Tensor) -> Tensor:
@@ -174,7 +178,7 @@ class AdaptiveSoftmax(Head):
     @torch.no_grad()
     def best(self, x: Tensor) -> Tensor:
         """See `Head.best`; a tail is computed only where its class beats the head's best id."""
-        chunks = [self._best(rows) for rows in torch.split(x, _chunk_rows(self.weight))]
+        chunks = [self._best(rows) for rows in torch.split(x, chunk_rows(self.weight))]
         return torch.cat(chunks) if chunks else x.new_empty(0, dtype=torch.int64)
 
     def _best(self, x: Tensor) -> Tensor:
@@ -210,10 +214,13 @@ class AdaptiveSoftmax(Head):
 
     def _rows_by_tail(self, targets: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield each tail's number and the rows whose target it holds, where there are any."""
-        for k, (low, high) in enumerate(pairwise(self.edges[1:])):
-            rows = ((targets >= low) & (targets < high)).nonzero().squeeze(1)
-            if len(rows):
+        for k in range(len(self.sizes) - 1):
+            if len(rows := self._rows_of_tail(k, targets)):
                 yield k, rows
+
+    def _rows_of_tail(self, k: int, targets: Tensor) -> Tensor:
+        low, high = self.edges[k + 1 : k + 3]
+        return ((targets >= low) & (targets < high)).nonzero().squeeze(1)
 
 
 def make_head(
@@ -225,84 +232,13 @@ def make_head(
     return AdaptiveSoftmax(width, vocab_size, embedding, cutoffs)
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed cross-entropy of a linear layer followed by a softmax, in nats.
-
-    The logits are made, used for the gradients and thrown away chunk by chunk. Under autocast the
-    products are taken in its type, sums and the softmax in float32.
-
-    Parameters
-    ----------
-    x : Tensor, shape (N, D)
-    weight : Tensor, shape (V, D)
-    bias : Tensor, shape (V,)
-    targets : Tensor of int64, shape (N,)
-
-    Returns
-    -------
-    Tensor, shape ()
-    """
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, targets, dtype
-    )
-    return total
-
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    """The gradient of the logits is softmax - one-hot; it is known as soon as the logits are."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        rows, columns = x.to(dtype), weight.to(dtype)
-        grad_x = torch.empty_like(rows)
-        total, grad_weight, grad_bias = bias.new_zeros(()), None, None
-        at = 0
-        with torch.autocast(x.device.type, enabled=False):
-            for part in torch.split(rows, _chunk_rows(weight)):
-                here = slice(at, at + len(part))
-                at += len(part)
-                logits = (part @ columns.T).to(bias.dtype).add_(bias)
-                log_norm = logits.logsumexp(-1, keepdim=True)
-                target = targets[here].unsqueeze(1)
-                total += (log_norm - logits.gather(1, target)).sum()
-                grad = logits.sub_(log_norm).exp_()
-                grad.scatter_add_(1, target, grad.new_full((1, 1), -1.0).expand_as(target))
-                grad_bias = _add(grad_bias, grad.sum(0))
-                grad = grad.to(dtype)
-                grad_x[here] = grad @ columns
-                grad_weight = _add(grad_weight, (grad.T @ part).to(weight.dtype))
-        ctx.save_for_backward(grad_x.to(x.dtype), grad_weight, grad_bias)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        x, weight, bias = ctx.saved_tensors
-        upstream = grads[0]
-        if upstream != 1:  # training sums the loss itself, and spares these copies
-            x, weight, bias = x * upstream, weight * upstream, bias * upstream
-        return x, weight, bias, None, None
-
-
-def _add(total: Tensor | None, part: Tensor) -> Tensor:
-    """Add in place; the first part is the total itself, which spares a buffer of zeros."""
-    return part if total is None else total.add_(part)
-
-
 def _chunked_nll(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     nll = torch.empty(len(x), dtype=bias.dtype, device=x.device)
     at = 0
-    for part in torch.split(x, _chunk_rows(weight)):
+    for part in torch.split(x, chunk_rows(weight)):
         here = slice(at, at + len(part))
         at += len(part)
         logits = F.linear(part, weight, bias)
         chosen = logits.gather(1, targets[here].unsqueeze(1)).squeeze(1)
         nll[here] = logits.logsumexp(-1) - chosen
     return nll
-
-
-def _chunk_rows(weight: Tensor) -> int:
-    return max(1, CHUNK_LOGITS // weight.shape[0])
