@@ -69,6 +69,14 @@ def _validation_fraction(n_tokens: int) -> float:
     return min(0.1, max(0.02, 10_000 / n_tokens), MAX_HELD_OUT / n_tokens)
 
 
+def wants_first_rows(vocab_size: int, seconds: float | None) -> bool:
+    """Return whether to count neighbours for the embedding's first rows (`fitting.cooccurrence`).
+
+    That takes some seconds, and gains nothing for characters, all of which are soon learned.
+    """
+    return vocab_size > SMALL_VOCABULARY and (seconds is None or seconds >= 20)
+
+
 def embedding_scale(vocab_size: int) -> float:
     """Return what embedded ids are multiplied by, from the number of ids.
 

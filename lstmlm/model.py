@@ -102,6 +102,11 @@ class RecurrentLM(nn.Module):
             nn.init.xavier_uniform_(self.projection.weight, generator=generator)
         self.head.initialise(generator, tied=self.tie_weights)
 
+    @torch.no_grad()
+    def embed(self, rows: Tensor) -> None:
+        """Take rows, shape (V, E), as the embedding."""
+        self.embedding.weight.copy_(rows)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

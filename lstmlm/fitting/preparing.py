@@ -10,8 +10,9 @@ import torch
 
 from lstmlm.batches import Corpus
 from lstmlm.config import AUTO, ModelConfig
-from lstmlm.defaults import resolve_model, resolve_text, resolve_train
+from lstmlm.defaults import resolve_model, resolve_text, resolve_train, wants_first_rows
 from lstmlm.errors import ParameterError, TextError
+from lstmlm.fitting.cooccurrence import first_rows
 from lstmlm.fitting.network import allocate, build, describe_architecture, has_fast_bf16
 from lstmlm.fitting.plan import Fitted, Plan
 from lstmlm.model import RecurrentLM
@@ -147,10 +148,13 @@ def arranged(text: PreparedText, seed: int) -> PreparedText:
 
 
 def first_model(text: PreparedText, seed: int, start: Fitted | None) -> RecurrentLM:
-    """Build the network, with random weights or with those of `start`."""
+    """Build the network, with first weights of its own or with those of `start`."""
     architecture = describe_architecture(text.plan.model, text.tokenizer.vocab_size)
     if start is None:
-        return build(architecture, seed)
+        model = build(architecture, seed)
+        if wants_first_rows(text.tokenizer.vocab_size, text.plan.train.max_seconds):
+            model.embed(first_rows(text.corpus.ids, *model.embedding.weight.shape, seed=seed))
+        return model
     kept = start.module
     model = allocate(
         architecture | {"cutoffs": kept.cutoffs, "embedding_scale": kept.embedding_scale}
