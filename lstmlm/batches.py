@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Positions = NDArray[np.signedinteger[Any]]
 
 MIN_PIECE = 1000  # tokens; no text shorter than this is cut for the sake of more lanes
+SAMPLE_PIECES = 100  # of a corpus of fewer texts, which a sample is put together from
 POOL_GROUPS = 50  # groups of rows that are sorted by length together in training
 
 
@@ -70,6 +71,19 @@ class Corpus:
     def take(self, texts: Positions | NDArray[np.bool_]) -> "Corpus":
         """Return the corpus of some of the texts, by their numbers or by a mask."""
         return replace(self, begins=self.begins[texts], ends=self.ends[texts])
+
+    def sample(self, n_tokens: int) -> NDArray[np.int32]:
+        """Return the ids of all texts end to end, or of pieces from all over, about `n_tokens`."""
+        stride = -(-self.n_tokens // n_tokens)
+        begins, ends = self.begins, self.ends
+        if stride > 1 and self.n_texts >= SAMPLE_PIECES:
+            begins, ends = begins[::stride], ends[::stride]
+        elif stride > 1:
+            first, last = int(begins[0]), int(ends[-1])
+            begins = np.linspace(first, last, SAMPLE_PIECES, endpoint=False, dtype=np.int64)
+            ends = begins + (last - first) // (SAMPLE_PIECES * stride)
+        pairs = zip(begins.tolist(), ends.tolist(), strict=True)
+        return np.concatenate([self.ids[begin:end] for begin, end in pairs]).astype(np.int32)
 
     def split(
         self, fraction: float, rng: np.random.Generator

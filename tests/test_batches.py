@@ -319,3 +319,23 @@ def test_a_corpus_of_short_texts_is_neither_copied_nor_cut():
     rows = cut_in_lanes(corpus, 4, warm_up=10)
     assert rows.begins is rows.counted is corpus.begins
     assert rows.ends is corpus.ends
+
+
+@pytest.mark.parametrize("n_texts", [1, 7, 1000])
+@pytest.mark.parametrize("most", [700, 5_000, 10_000])
+def test_a_sample_is_all_or_about_as_much_as_is_wanted_from_all_over(n_texts, most):
+    ids = np.arange(10_001, dtype=np.int32)
+    bounds = np.linspace(1, 10_001, n_texts + 1, dtype=np.int64)
+    sample = Corpus.bounded(ids, bounds).sample(most)
+    assert 0.8 * most <= len(sample) <= 1.05 * most
+    assert len(set(sample.tolist())) == len(sample)
+    assert np.abs(np.quantile(sample, [0.25, 0.5, 0.75]) - [2500, 5000, 7500]).max() < 200
+
+
+def test_a_sample_leaves_out_what_is_held_out():
+    ids = np.arange(2_001, dtype=np.int32)
+    corpus = Corpus.bounded(ids, np.arange(1, 2_002, 20))
+    kept, held_out = corpus.split(0.1, np.random.default_rng(0))
+    both = np.concatenate([kept.sample(10**6), held_out.sample(10**6)])
+    assert len(kept.sample(10**6)) == kept.n_tokens
+    assert sorted(both.tolist()) == list(range(1, 2_001))

@@ -7,7 +7,12 @@ from scipy import sparse
 
 from lstmlm import LSTMLanguageModel
 from lstmlm.fitting import cooccurrence
-from lstmlm.fitting.cooccurrence import count_neighbours, first_rows, positive_pmi
+from lstmlm.fitting.cooccurrence import (
+    count_neighbours,
+    first_rows,
+    log_frequencies,
+    positive_pmi,
+)
 
 TEXT = np.array([0, 3, 1, 2, 3, 0])
 
@@ -41,14 +46,9 @@ def test_positive_pmi_is_its_equation():
     assert (got == 0).any()
 
 
-def test_of_a_large_corpus_pieces_are_counted(monkeypatch):
-    monkeypatch.setattr(cooccurrence, "MOST_TOKENS", 400)
-    monkeypatch.setattr(cooccurrence, "PIECES", 4)
-    ids = np.repeat(np.arange(10), 1000)  # the first and the last piece are all zeros and all nines
-    counts = count_neighbours(ids, 10)
-    assert counts.sum() == pytest.approx(counted_by_hand(np.arange(400), 400, 400).sum())
-    assert counts[0].sum() > 0
-    assert counts[9].sum() > 0
+def test_frequencies_are_counted_and_none_is_zero():
+    shares = log_frequencies(np.array([1, 1, 1, 0]), 3).exp()
+    torch.testing.assert_close(shares, torch.tensor([1.5, 3.5, 0.5]) / 5.5)
 
 
 def test_words_among_the_same_neighbours_get_like_rows():
@@ -90,3 +90,15 @@ def test_a_fit_begins_with_them_where_the_vocabulary_is_one_of_words():
     assert lm.vocab_size_ > 512
     lengths = lm.module_.embedding.weight.norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(lm.vocab_size_))
+
+
+def test_a_fit_begins_as_a_unigram_model():
+    texts = ["a b b", "b b c", "b a c c d d"]
+    lm = LSTMLanguageModel(
+        tokenizer="word", min_frequency=1, hidden_size=8, max_epochs=0, early_stopping=False
+    ).fit(texts)
+    # Of the end mark, b, c, a, d and the unknown token, half a time more each.
+    counts = torch.tensor([3.5, 5.5, 3.5, 2.5, 2.5, 0.5])
+    features = torch.zeros(1, lm.module_.head.weight.shape[1])
+    shares = lm.module_.head.log_probs(features)[0].exp()
+    torch.testing.assert_close(shares.sort().values, (counts / counts.sum()).sort().values)

@@ -93,6 +93,15 @@ def test_rows_do_not_depend_on_their_company(kind):
     torch.testing.assert_close(head.nll(x, targets), alone)
 
 
+@pytest.mark.parametrize("kind", ["softmax", "adaptive"])
+def test_a_head_expects_what_it_is_told_to(kind):
+    head = head_of(kind)
+    log_probs = torch.linspace(-1, 2, VOCAB, dtype=torch.float64).log_softmax(0)
+    head.expect(log_probs)
+    nothing = torch.zeros(1, WIDTH, dtype=torch.float64)
+    torch.testing.assert_close(head.log_probs(nothing)[0], log_probs)
+
+
 def test_best_finds_ids_of_every_part():
     head = head_of("adaptive")
     found = set(head.best(batch_of(500)[0]).tolist())

@@ -12,7 +12,7 @@ from lstmlm.batches import Corpus
 from lstmlm.config import AUTO, ModelConfig
 from lstmlm.defaults import resolve_model, resolve_text, resolve_train, wants_first_rows
 from lstmlm.errors import ParameterError, TextError
-from lstmlm.fitting.cooccurrence import first_rows
+from lstmlm.fitting.cooccurrence import first_rows, log_frequencies
 from lstmlm.fitting.network import allocate, build, describe_architecture, has_fast_bf16
 from lstmlm.fitting.plan import Fitted, Plan
 from lstmlm.model import RecurrentLM
@@ -28,6 +28,7 @@ from lstmlm.text import (
 from lstmlm.training import put_weights
 
 _log = logging.getLogger("lstmlm")
+COUNTED_TOKENS = 4_000_000  # the first weights know of about so many tokens at most
 TOKENIZER_CHARS = 200_000_000  # bpe is learned from about so many characters at most
 
 
@@ -151,9 +152,10 @@ def first_model(text: PreparedText, seed: int, start: Fitted | None) -> Recurren
     """Build the network, with first weights of its own or with those of `start`."""
     architecture = describe_architecture(text.plan.model, text.tokenizer.vocab_size)
     if start is None:
-        model = build(architecture, seed)
-        if wants_first_rows(text.tokenizer.vocab_size, text.plan.train.max_seconds):
-            model.embed(first_rows(text.corpus.ids, *model.embedding.weight.shape, seed=seed))
+        model, sample = build(architecture, seed), text.corpus.sample(COUNTED_TOKENS)
+        model.head.expect(log_frequencies(sample, model.vocab_size))
+        if wants_first_rows(model.vocab_size, text.plan.train.max_seconds):
+            model.embed(first_rows(sample, *model.embedding.weight.shape, seed=seed))
         return model
     kept = start.module
     model = allocate(

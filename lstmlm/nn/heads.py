@@ -41,6 +41,10 @@ class Head(nn.Module):
         if not tied:
             nn.init.uniform_(self.weight, -0.1, 0.1, generator=generator)
 
+    def expect(self, log_probs: Tensor) -> None:
+        """Set the biases so that features of zeros mean these log-probabilities, shape (V,)."""
+        raise NotImplementedError
+
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return minus the log-probability of `targets`, summed, with gradients.
 
@@ -73,6 +77,11 @@ class Head(nn.Module):
 
 class Softmax(Head):
     """The softmax over all ids."""
+
+    @torch.no_grad()
+    def expect(self, log_probs: Tensor) -> None:
+        """See `Head.expect`."""
+        self.bias.copy_(log_probs)
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.loss`."""
@@ -138,6 +147,14 @@ class AdaptiveSoftmax(Head):
         nn.init.uniform_(self.cluster_weight, -0.1, 0.1, generator=generator)
         with torch.no_grad():
             self.projections.copy_(torch.eye(self.projections.shape[-1]))
+
+    @torch.no_grad()
+    def expect(self, log_probs: Tensor) -> None:
+        """See `Head.expect`."""
+        self.bias.copy_(log_probs)
+        tails = torch.split(log_probs, self.sizes)[1:]
+        masses = torch.stack([tail.logsumexp(0) for tail in tails])
+        self.cluster_bias.copy_(masses - self.log_sizes)
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.loss`."""
