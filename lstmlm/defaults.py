@@ -3,7 +3,8 @@
 `lstmlm.config` says what may be set; this module fills in what was not.
 """
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
@@ -13,6 +14,7 @@ SMALL_VOCABULARY = 512  # ids up to which a vocabulary is one of characters
 TOKENS_PER_FIT = 12_000_000  # what max_epochs="auto" reads in all, about
 MAX_EPOCHS = 60
 MAX_HELD_OUT = 200_000  # tokens that are held out at most: they are read after every epoch
+STEP_OPERATIONS = 1_250  # as which the optimiser's step counts for each weight
 MIN_STEPS = 20  # steps of an epoch, however small the corpus: lanes are given up for them
 
 
@@ -24,44 +26,106 @@ def resolve_text(config: TextConfig, n_chars: int) -> TextConfig:
     return replace(config, vocab_size=min(max(size, 320), 32_768))
 
 
-def resolve_model(config: ModelConfig, *, n_tokens: int, vocab_size: int) -> ModelConfig:
-    """Settle the network's sizes from the number of training tokens and of ids."""
-    hidden = _by_size(n_tokens, {0: 128, 50_000: 256, 300_000: 512})
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What ``"auto"`` follows from: the corpus and the device.
+
+    Parameters
+    ----------
+    n_tokens : int
+        Training tokens, held-out ones included.
+    vocab_size : int
+        Ids.
+    mean_length : float
+        Tokens of a text.
+    fast_bf16 : bool
+        Whether products in bf16 are faster on the device than in float32.
+    flops : float
+        Guess of what the device computes a second in the products of a training.
+    """
+
+    n_tokens: int
+    vocab_size: int
+    mean_length: float
+    fast_bf16: bool
+    flops: float
+
+
+def resolve(
+    model: ModelConfig, train: TrainConfig, case: Circumstances
+) -> tuple[ModelConfig, TrainConfig]:
+    """Settle the network's sizes, then the training's pace, then the dropout that suits both."""
+    model = replace(model, **_filled(model, _sizes(model, case)))
+    train = replace(train, **_filled(train, _pace(train, case)))
+    dropout = _dropout(passes(model, train, case), case)
+    return replace(model, **_filled(model, dropout)), train
+
+
+def _sizes(config: ModelConfig, case: Circumstances) -> dict[str, Any]:
+    hidden = _by_size(case.n_tokens, {0: 128, 50_000: 256, 300_000: 512})
     if config.hidden_size != AUTO:
         hidden = config.hidden_size
-    embedding = min(hidden, 64 if vocab_size <= SMALL_VOCABULARY else 320)
-    small = n_tokens < 300_000
-    auto: dict[str, Any] = {
-        "output": "adaptive" if vocab_size >= ADAPTIVE_FROM else "softmax",
+    return {
+        "output": "adaptive" if case.vocab_size >= ADAPTIVE_FROM else "softmax",
         "hidden_size": hidden,
-        "embedding_dim": embedding,
+        "embedding_dim": min(hidden, 64 if case.vocab_size <= SMALL_VOCABULARY else 320),
         "num_layers": 1,
-        "dropout": 0.4 if small else 0.3,
-        "dropout_input": 0.1 if vocab_size <= SMALL_VOCABULARY else 0.3,
-        "dropout_embedding": 0.0,
-        "dropout_weight": 0.0,
     }
-    return replace(config, **_filled(config, auto))
 
 
-def resolve_train(
-    config: TrainConfig, *, n_tokens: int, vocab_size: int, mean_length: float, fast_bf16: bool
-) -> TrainConfig:
-    """Settle the training's pace from the number of tokens, of ids and the texts' length."""
-    by_char = vocab_size <= SMALL_VOCABULARY
-    budget = max(1, min(MAX_EPOCHS, round(TOKENS_PER_FIT / max(1, n_tokens))))
+def _pace(config: TrainConfig, case: Circumstances) -> dict[str, Any]:
+    by_char, n_tokens = case.vocab_size <= SMALL_VOCABULARY, max(1, case.n_tokens)
     window = 100 if by_char else 35
-    if config.context == "document" and window < mean_length <= 2 * window:
-        window = round(mean_length)  # most texts then need one window instead of two
-    auto: dict[str, Any] = {
+    if config.context == "document" and window < case.mean_length <= 2 * window:
+        window = round(case.mean_length)  # most texts then need one window instead of two
+    budget = max(1, min(MAX_EPOCHS, round(TOKENS_PER_FIT / n_tokens)))
+    return {
         "max_epochs": budget if config.max_seconds is None else None,
         "batch_size": max(1, min(32 if by_char else 20, n_tokens // (MIN_STEPS * window))),
         "bptt_length": window,
         "learning_rate": 6e-3 if by_char else 4e-3,
-        "validation_fraction": _validation_fraction(max(1, n_tokens)),
-        "precision": "bf16" if fast_bf16 else "float32",
+        "validation_fraction": _validation_fraction(n_tokens),
+        "precision": "bf16" if case.fast_bf16 else "float32",
     }
-    return replace(config, **_filled(config, auto))
+
+
+def _dropout(n_passes: float, case: Circumstances) -> dict[str, Any]:
+    """Drop the more, the more often a text is read: 0.1 for one pass, 0.5 for 31."""
+    rate = round(min(0.5, 0.1 * math.log2(1 + n_passes)), 2)
+    return {
+        "dropout": rate,
+        "dropout_input": min(rate, 0.1) if case.vocab_size <= SMALL_VOCABULARY else rate,
+        "dropout_embedding": 0.0,
+        "dropout_weight": 0.0,
+    }
+
+
+def passes(model: ModelConfig, train: TrainConfig, case: Circumstances) -> float:
+    """Return how often a training will read its text: a guess where seconds limit it."""
+    limits = [math.inf if train.max_epochs is None else float(train.max_epochs)]
+    if train.max_seconds is not None:
+        speed = case.flops / _operations(model, train, case.vocab_size)
+        limits.append(train.max_seconds * speed / max(1, case.n_tokens))
+    return min(limits)
+
+
+def _operations(model: ModelConfig, train: TrainConfig, vocab_size: int) -> float:
+    """Return what a token costs in training, in floating-point operations.
+
+    Each weight of a product costs six (two forward, four backward). An optimiser's step takes as
+    long as `STEP_OPERATIONS` for each weight: with a large vocabulary that is half of the time.
+    """
+    width, hidden = int(model.embedding_dim), int(model.hidden_size)
+    gates = 3 if model.cell == "gru" else 4
+    recurrent = sum(
+        gates * hidden * (hidden + before)
+        for before in [width] + [hidden] * (int(model.num_layers) - 1)
+    )
+    rows = 1.5 * cutoffs(vocab_size)[0] if model.output == "adaptive" else vocab_size
+    products = recurrent + width * (rows + hidden)
+    weights = recurrent + width * (vocab_size + hidden)
+    tokens_a_step = int(train.batch_size) * int(train.bptt_length)
+    return 6 * products + STEP_OPERATIONS * weights / tokens_a_step
 
 
 def _validation_fraction(n_tokens: int) -> float:

@@ -12,10 +12,11 @@ from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
 from lstmlm.defaults import (
     ADAPTIVE_FROM,
     MIN_STEPS,
+    Circumstances,
     cutoffs,
-    resolve_model,
+    passes,
+    resolve,
     resolve_text,
-    resolve_train,
 )
 
 sizes = st.integers(1, 10**9)
@@ -23,26 +24,30 @@ vocab_sizes = st.integers(2, 2**20)
 contexts = st.sampled_from(["document", "stream"])
 
 
-def model(n_tokens, vocab_size, **given_values):
-    return resolve_model(ModelConfig(**given_values), n_tokens=n_tokens, vocab_size=vocab_size)
-
-
-def training(n_tokens, vocab_size=1000, mean_length=20.0, fast_bf16=False, **given_values):
-    return resolve_train(
-        TrainConfig(**given_values),
+def settled(n_tokens, vocab_size=1000, mean_length=20.0, fast_bf16=False, **given_values):
+    case = Circumstances(
         n_tokens=n_tokens,
         vocab_size=vocab_size,
         mean_length=mean_length,
         fast_bf16=fast_bf16,
+        flops=5e11,
     )
+    return resolve(ModelConfig.of(given_values), TrainConfig.of(given_values), case)
+
+
+def model(*case, **given_values):
+    return settled(*case, **given_values)[0]
+
+
+def training(*case, **given_values):
+    return settled(*case, **given_values)[1]
 
 
 @given(sizes, vocab_sizes, st.floats(1, 1e6), st.booleans(), contexts)
 def test_nothing_stays_auto(n_tokens, vocab_size, mean_length, fast_bf16, context):
-    network = model(n_tokens, vocab_size)
-    pace = training(n_tokens, vocab_size, mean_length, fast_bf16, context=context)
-    settled = asdict(network) | asdict(pace)
-    assert [name for name, value in settled.items() if value == AUTO] == []
+    network, pace = settled(n_tokens, vocab_size, mean_length, fast_bf16, context=context)
+    values = asdict(network) | asdict(pace)
+    assert [name for name, value in values.items() if value == AUTO] == []
     assert resolve_text(TextConfig(), n_tokens).vocab_size != AUTO
 
 
@@ -52,6 +57,37 @@ def test_more_text_gets_no_smaller_a_network(n_tokens, more, vocab_size):
     assert small.hidden_size <= large.hidden_size
     assert small.embedding_dim <= large.embedding_dim <= large.hidden_size
     assert small.dropout >= large.dropout
+
+
+@given(sizes, vocab_sizes, st.floats(1, 1e5), st.floats(1, 1e5))
+def test_more_time_gets_more_dropout(n_tokens, vocab_size, seconds, more):
+    short, long = (
+        model(n_tokens, vocab_size, max_seconds=time) for time in (seconds, seconds + more)
+    )
+    assert 0 <= short.dropout <= long.dropout <= 0.5
+    assert short.dropout_input <= long.dropout_input
+
+
+def test_dropout_follows_how_often_the_text_is_read():
+    assert [model(10**6, max_epochs=n).dropout for n in (1, 3, 7, 31, 100)] == [
+        *(0.1, 0.2, 0.3, 0.5, 0.5)
+    ]
+    whole = model(10**6, max_epochs=3, max_seconds=1e9)
+    assert whole.dropout == 0.2  # whichever limit is met first
+
+
+@pytest.mark.parametrize(
+    ("measured", "given_values"),
+    [
+        (11_700, {"n_tokens": 2_088_628, "vocab_size": 33_278}),  # WikiText-2, on two cores
+        (69_000, {"n_tokens": 1_003_854, "vocab_size": 66}),  # tinyshakespeare
+    ],
+)
+def test_the_guess_of_the_speed_is_no_worse_than_a_guess(measured, given_values):
+    case = Circumstances(mean_length=20.0, fast_bf16=True, flops=5e11, **given_values)
+    network, pace = resolve(ModelConfig(), TrainConfig(max_seconds=100.0), case)
+    guessed = passes(network, pace, case) * case.n_tokens / 100
+    assert measured / 1.5 < guessed < measured * 1.5
 
 
 @given(sizes, sizes, vocab_sizes)
@@ -143,8 +179,10 @@ GIVEN_TRAINING = {
 
 @given(sizes, vocab_sizes, st.floats(1, 1e6), st.booleans())
 def test_what_is_given_is_kept(n_tokens, vocab_size, mean_length, fast_bf16):
-    assert asdict(model(n_tokens, vocab_size, **GIVEN_MODEL)) == GIVEN_MODEL
-    pace = training(n_tokens, vocab_size, mean_length, fast_bf16, **GIVEN_TRAINING)
+    network, pace = settled(
+        n_tokens, vocab_size, mean_length, fast_bf16, **GIVEN_MODEL, **GIVEN_TRAINING
+    )
+    assert asdict(network) == GIVEN_MODEL
     assert asdict(pace) == GIVEN_TRAINING
     assert resolve_text(TextConfig(vocab_size=999), n_tokens).vocab_size == 999
 

@@ -27,7 +27,7 @@ REACH = 4  # neighbours on each side; one at distance d counts 1 / d
 NEIGHBOURS = 8_192  # the most frequent ids, as neighbours; those of every id are counted
 SMOOTHING = 0.75  # power to which the neighbours' counts are raised
 OVERSAMPLING = 10  # dimensions beyond those wanted, for the sake of their accuracy
-POWER_ITERATIONS = 2
+POWER_ITERATIONS = 1
 
 
 def first_rows(ids: NDArray[np.int32], vocab_size: int, width: int, *, seed: int) -> Tensor:

@@ -10,10 +10,16 @@ import torch
 
 from lstmlm.batches import Corpus
 from lstmlm.config import AUTO, ModelConfig
-from lstmlm.defaults import resolve_model, resolve_text, resolve_train, wants_first_rows
+from lstmlm.defaults import Circumstances, resolve, resolve_text, wants_first_rows
 from lstmlm.errors import ParameterError, TextError
 from lstmlm.fitting.cooccurrence import first_rows, log_frequencies
-from lstmlm.fitting.network import allocate, build, describe_architecture, has_fast_bf16
+from lstmlm.fitting.network import (
+    allocate,
+    build,
+    describe_architecture,
+    guessed_flops,
+    has_fast_bf16,
+)
 from lstmlm.fitting.plan import Fitted, Plan
 from lstmlm.model import RecurrentLM
 from lstmlm.storage import SpooledTexts, renumber, write_corpus
@@ -125,15 +131,15 @@ def _validation_corpus(
 
 def _settled(plan: Plan, corpus: Corpus, vocab_size: int, device: torch.device) -> Plan:
     """Replace every ``"auto"``."""
-    model = resolve_model(plan.model, n_tokens=corpus.n_tokens, vocab_size=vocab_size)
-    settled = resolve_train(
-        plan.train,
+    case = Circumstances(
         n_tokens=corpus.n_tokens,
         vocab_size=vocab_size,
         mean_length=corpus.n_tokens / corpus.n_texts,
         fast_bf16=has_fast_bf16(device),
+        flops=guessed_flops(device),
     )
-    return replace(plan, model=model, train=settled)
+    model, train = resolve(plan.model, plan.train, case)
+    return replace(plan, model=model, train=train)
 
 
 def arranged(text: PreparedText, seed: int) -> PreparedText:
