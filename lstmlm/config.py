@@ -247,7 +247,7 @@ class TrainConfig(Settings):
     )
     precision: Literal["float32", "bf16"] | Auto = setting(
         AUTO,
-        "Numbers of the training's matrix products; auto: bf16 where the machine has it.",
+        "Numbers of matrix products; auto: bf16 where the machine has it (scoring: if it pays).",
         str,
         choices=("float32", "bf16"),
         auto=True,

@@ -17,7 +17,7 @@ from torch import Tensor
 from lstmlm.config import DecodeConfig
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
-from lstmlm.scoring import exact_inference
+from lstmlm.scoring import inference
 from lstmlm.text import END, Ids
 
 READ_TOKENS = 8192  # tokens of prompts that are read at a time
@@ -165,11 +165,11 @@ def generate_ids(
         return
     draw, live = Draw(seed, range(first_row, first_row + len(prompts))), np.arange(len(prompts))
     processors = make_processors(config, forbidden)
-    with exact_inference(model):
+    with inference(model):
         features, state = read_prompts(model, prompts)
     for _ in range(config.max_new_tokens):
         column = np.full(len(prompts), END, dtype=np.int64)
-        with exact_inference(model):
+        with inference(model):
             logits = model.head.log_probs(features)
             for process in processors:
                 logits = process(logits)

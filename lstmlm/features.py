@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lstmlm.batches import Corpus, Positions, rows_of
 from lstmlm.model import RecurrentLM
-from lstmlm.scoring import exact_inference, pools, read_windows
+from lstmlm.scoring import inference, pools, read_windows
 from lstmlm.text import END, Tokenizer
 
 FIGURES = (
@@ -65,7 +65,7 @@ def _read(model: RecurrentLM, corpus: Corpus) -> tuple[NDArray[np.float64], NDAr
     """Return each text's mean state, shape (n_texts, H), and each token's surprisal in bits."""
     bits = np.empty(len(corpus.ids))
     sums = torch.zeros(corpus.n_texts, model.hidden_size, dtype=torch.float64, device=model.device)
-    with exact_inference(model):
+    with inference(model):
         for seen in read_windows(model, corpus.ids, rows_of(corpus)):
             bits[seen.positions] = model.head.nll(seen.features, seen.targets).cpu() / math.log(2)
             text = np.searchsorted(corpus.ends, seen.positions, side="right")

@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 
 from lstmlm.errors import InputFileError, did_you_mean
 from lstmlm.estimator import LSTMLanguageModel
+from lstmlm.estimator.reading import scorer_of
 from lstmlm.measures import Tally
-from lstmlm.scoring import ScoredText, Scorer
+from lstmlm.scoring import ScoredText
 
 STDIN = "-"
 JSON_SUFFIXES = (".jsonl", ".ndjson")
@@ -97,7 +98,7 @@ def score_rows(
     scored : ScoredText
     row : Row
     """
-    scorer = Scorer(estimator.module_, estimator.tokenizer_, stream=False)
+    scorer = scorer_of(estimator, stream=False)
     read: deque[Row] = deque()
 
     def texts() -> Iterator[str]:
@@ -144,7 +145,7 @@ def tally_files(
         See `read_rows`; for a file that isn't there before the first is read.
     """
     stream = estimator.params_["context"] == "stream"
-    scorer = Scorer(estimator.module_, estimator.tokenizer_, stream=stream)
+    scorer = scorer_of(estimator, stream=stream)
 
     def texts(path: str) -> Iterator[str]:
         for row in read_rows([path], field=field, whole_files=whole_files):

@@ -112,6 +112,14 @@ class RecurrentLM(nn.Module):
         """Where the weights are."""
         return self.embedding.weight.device
 
+    @property
+    def n_products(self) -> int:
+        """How many weights a token is multiplied with, when it is read and the next one scored."""
+        matrices = [p for layer in self.layers for p in layer.parameters() if p.ndim > 1]
+        if self.projection is not None:
+            matrices.append(cast(nn.Parameter, self.projection.weight))
+        return sum(matrix.numel() for matrix in matrices) + self.head.n_products
+
     def zero_state(self, n_rows: int) -> State:
         """Return the state before any text, for `n_rows` rows."""
         depth, weight = len(self.layers), self.embedding.weight

@@ -1,3 +1,4 @@
+import copy
 import math
 from itertools import count, islice
 from typing import Any
@@ -10,7 +11,9 @@ from strategies import texts
 from tiny import CHINESE, TEXTS, fitted, network
 
 from lstmlm import ParameterError, ScoredText, TextError, TextTypeError, scoring
-from lstmlm.scoring import exact_inference, pools
+from lstmlm.defaults import scoring_precision
+from lstmlm.model import RecurrentLM
+from lstmlm.scoring import inference, pools
 from lstmlm.text import WHITE_SPACE
 
 
@@ -233,9 +236,9 @@ def test_pools_are_closed_by_texts_or_characters(monkeypatch):
     assert list(pools([], batch_size=3)) == []
 
 
-def test_exact_inference_has_no_gradients_and_leaves_no_trace():
+def test_inference_has_no_gradients_and_leaves_no_trace():
     model = network()
-    with exact_inference(model):
+    with inference(model):
         features, _ = model(torch.tensor([[1, 2]]), model.zero_state(1))
         assert not features.requires_grad
     assert torch.is_grad_enabled()
@@ -257,3 +260,75 @@ def test_scores_hold_a_bounded_number_of_logits(lm, monkeypatch):
     found = lm.evaluate(TEXTS)
     assert found.nats == pytest.approx(expected.nats, rel=1e-6)  # float32 products of other shapes
     assert found.accuracy == expected.accuracy
+
+
+# ---- precision ----
+
+
+def test_medium_products_are_used_only_where_they_are_exact(monkeypatch):
+    left, right = (
+        torch.randn(300, 700, generator=torch.Generator().manual_seed(n)) for n in (1, 2)
+    )
+    exact = left.double() @ right.double().T
+    model = network()
+    for answer, setting in ((True, "medium"), (False, "highest")):
+        monkeypatch.setattr(scoring, "medium_is_exact", lambda answer=answer: answer)
+        with inference(model):
+            assert torch.get_float32_matmul_precision() == setting
+    monkeypatch.undo()
+    with inference(model):
+        assert (left @ right.T - exact).norm() < 1e-6 * exact.norm()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_whether_medium_is_exact_is_measured(monkeypatch):
+    scoring.medium_is_exact.cache_clear()
+    product = torch.Tensor.__matmul__
+
+    def rough(left, right):
+        if left.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium":
+            left, right = left.bfloat16().float(), right.bfloat16().float()
+        return product(left, right)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "__matmul__", rough)
+        assert not scoring.medium_is_exact()
+    scoring.medium_is_exact.cache_clear()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("output", ["softmax", "adaptive"])
+def test_bf16_scores_are_near_those_of_float32_and_do_not_depend_on_company(output):
+    lm = fitted(tokenizer="word", output=output)
+    exact = lm.score_samples(TEXTS)
+    rough = clone_in(lm, "bf16").score_samples(TEXTS)
+    assert not np.array_equal(exact, rough)
+    # 8 bits a product, in texts of few tokens that the network knows by heart.
+    np.testing.assert_allclose(rough, exact, rtol=2e-2)
+    assert rough.sum() == pytest.approx(exact.sum(), rel=2e-3)
+    alone = np.concatenate([clone_in(lm, "bf16").score_samples([text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, rough, rtol=1e-3)
+
+
+def clone_in(lm, precision):
+    """Return a fitted model that scores in another precision; `lm` is shared with other tests."""
+    return copy.copy(lm).set_params(precision=precision)
+
+
+def test_auto_scores_in_bf16_only_what_is_costly_where_that_is_fast():
+    def chosen(setting, n_products, fast):
+        return scoring_precision(setting, n_products, fast_bf16=fast)
+
+    assert chosen("auto", 10**7, True) == "bf16"
+    assert chosen("auto", 10**6, True) == chosen("auto", 10**7, False) == "float32"
+    assert [chosen(given, 10**7, True) for given in ("float32", "bf16")] == ["float32", "bf16"]
+
+
+def test_the_products_of_a_token_are_counted():
+    model = RecurrentLM(
+        vocab_size=50, embedding_dim=4, hidden_size=6, num_layers=2, output="adaptive", cutoffs=[9]
+    )
+    layers = 24 * (4 + 6) + 24 * (6 + 6)
+    assert model.n_products == layers + 6 * 4 + (9 + 1) * 4
+    model = RecurrentLM(vocab_size=50, embedding_dim=4, hidden_size=6, num_layers=1)
+    assert model.n_products == 24 * (4 + 6) + 6 * 4 + 50 * 4

@@ -11,6 +11,8 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import Rule
+from lstmlm.defaults import scoring_precision
+from lstmlm.fitting import has_fast_bf16
 from lstmlm.measures import Evaluation, Tally
 from lstmlm.model import RecurrentLM
 from lstmlm.scoring import Scorer
@@ -137,8 +139,16 @@ class ReadsText(BaseEstimator):
 
     def _scorer(self) -> Scorer:
         check_is_fitted(self)
-        stream = self.params_["context"] == "stream"
-        return Scorer(self.module_, self.tokenizer_, stream=stream)
+        return scorer_of(self, stream=self.params_["context"] == "stream")
+
+
+def scorer_of(estimator: Any, *, stream: bool) -> Scorer:
+    """Return what scores texts with a fitted language model, in the precision it is set to."""
+    module = estimator.module_
+    precision = scoring_precision(
+        estimator.precision, module.n_products, fast_bf16=has_fast_bf16(module.device)
+    )
+    return Scorer(module, estimator.tokenizer_, stream=stream, precision=precision)
 
 
 def _pipe(

@@ -5,7 +5,13 @@ file, ``"auto"`` is settled, text is held out, the network is built and trained.
 """
 
 from lstmlm.fitting.fits import Momentum, Resume, fit_language_model, fit_partially
-from lstmlm.fitting.network import allocate, choose_device, describe_architecture, snapshot
+from lstmlm.fitting.network import (
+    allocate,
+    choose_device,
+    describe_architecture,
+    has_fast_bf16,
+    snapshot,
+)
 from lstmlm.fitting.plan import Fitted, Plan
 from lstmlm.fitting.preparing import rereadable
 
@@ -19,6 +25,7 @@ __all__ = [
     "describe_architecture",
     "fit_language_model",
     "fit_partially",
+    "has_fast_bf16",
     "rereadable",
     "snapshot",
 ]

@@ -2,7 +2,7 @@
 
 Both layers answer the same four calls on features of shape (N, D), where N counts only the tokens
 that count: `loss` for training, `nll` for scoring, `log_probs` for sampling, `best` for greedy
-choices. None of `loss`, `nll` and `best` holds more than `losses.CHUNK_LOGITS` logits at a time.
+choices. None of `loss`, `nll` and `best` holds more than 64 MiB of logits at a time.
 """
 
 import math
@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lstmlm.nn.losses import adaptive_cross_entropy, chunk_rows, linear_cross_entropy
+from lstmlm.nn.losses import (
+    adaptive_cross_entropy,
+    chunk_rows,
+    linear_cross_entropy,
+    product_type,
+)
+
+NORM_ROWS = 2_048  # rows whose norms are computed side by side,
+BLOCK_LOGITS = 1 << 20  # and logits of theirs that are held at a time: 4 MiB of float32
 
 
 class Head(nn.Module):
@@ -35,6 +43,11 @@ class Head(nn.Module):
             nn.Parameter(torch.zeros(vocab_size, width)) if embedding is None else embedding
         )
         self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    @property
+    def n_products(self) -> int:
+        """How many weights each place is multiplied with, frequent ids being the targets."""
+        return self.weight.numel()
 
     def initialise(self, generator: torch.Generator, *, tied: bool) -> None:
         """Draw the first weights; with tied rows the embedding has drawn them already."""
@@ -90,7 +103,7 @@ class Softmax(Head):
     @torch.no_grad()
     def nll(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.nll`."""
-        return _chunked_nll(x, self.weight, self.bias, targets)
+        return linear_nll(x, self.weight, self.bias, targets)
 
     def log_probs(self, x: Tensor) -> Tensor:
         """See `Head.log_probs`."""
@@ -141,6 +154,11 @@ class AdaptiveSoftmax(Head):
         log_sizes = torch.tensor([math.log(size) for size in self.sizes[1:]])
         self.register_buffer("log_sizes", log_sizes, persistent=False)
 
+    @property
+    def n_products(self) -> int:
+        """See `Head.n_products`; a tail is computed for few places."""
+        return (self.sizes[0] + len(self.cluster_bias)) * self.weight.shape[1]
+
     def initialise(self, generator: torch.Generator, *, tied: bool) -> None:
         """See `Head.initialise`; projections start near the identity."""
         super().initialise(generator, tied=tied)
@@ -175,11 +193,11 @@ class AdaptiveSoftmax(Head):
     def nll(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.nll`."""
         (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
-        nll = _chunked_nll(x, weight, bias, self._head_targets(targets))
+        nll = linear_nll(x, weight, bias, self._head_targets(targets))
         for k, rows in self._rows_by_tail(targets):
             projected = x[rows] @ self.projections[k].T
             inside = targets[rows] - self.edges[k + 1]
-            nll[rows] += _chunked_nll(projected, tails[k], tail_biases[k], inside)
+            nll[rows] += linear_nll(projected, tails[k], tail_biases[k], inside)
         return nll
 
     def log_probs(self, x: Tensor) -> Tensor:
@@ -249,13 +267,47 @@ def make_head(
     return AdaptiveSoftmax(width, vocab_size, embedding, cutoffs)
 
 
-def _chunked_nll(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    nll = torch.empty(len(x), dtype=bias.dtype, device=x.device)
-    at = 0
-    for part in torch.split(x, chunk_rows(weight)):
-        here = slice(at, at + len(part))
-        at += len(part)
-        logits = F.linear(part, weight, bias)
-        chosen = logits.gather(1, targets[here].unsqueeze(1)).squeeze(1)
-        nll[here] = logits.logsumexp(-1) - chosen
-    return nll
+def linear_nll(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Return minus the log-probability of each target under a linear layer and a softmax.
+
+    The norm is a log-sum-exp that runs over blocks of ids, whose logits stay in the processor's
+    cache, while each weight is fetched once for many rows. Under autocast products are taken in its
+    type, all else in the type of the biases.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, D)
+    weight : Tensor, shape (V, D)
+    bias : Tensor, shape (V,)
+    targets : Tensor of int64, shape (N,)
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        Nats.
+    """
+    dtype = product_type(x)
+    columns = weight.to(dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        parts = [
+            _log_norm(rows, columns, bias) - _chosen(rows, columns, bias, of_rows)
+            for rows, of_rows in zip(
+                torch.split(x.to(dtype), NORM_ROWS), torch.split(targets, NORM_ROWS), strict=True
+            )
+        ]
+    return torch.cat(parts)
+
+
+def _log_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return log(sum(exp(logits))) of each row, shape (N,)."""
+    size = max(1, BLOCK_LOGITS // max(1, len(x)))
+    norms = [
+        (x @ rows.T).to(bias.dtype).add_(biases).logsumexp(-1)
+        for rows, biases in zip(torch.split(weight, size), torch.split(bias, size), strict=True)
+    ]
+    return torch.stack(norms, -1).logsumexp(-1)
+
+
+def _chosen(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Return the logits of the targets, shape (N,)."""
+    return (x.to(bias.dtype) * weight[targets].to(bias.dtype)).sum(-1) + bias[targets]

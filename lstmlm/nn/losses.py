@@ -34,7 +34,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tenso
     Tensor, shape ()
     """
     total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, targets, _product_type(x)
+        x, weight, bias, targets, product_type(x)
     )
     return total
 
@@ -76,12 +76,13 @@ def adaptive_cross_entropy(
     """
     total: Tensor = _AdaptiveCrossEntropy.apply(  # type: ignore[no-untyped-call]
         *(x, weight, bias, cluster_weight, cluster_bias, projections),
-        *(edges, head_targets, tails, _product_type(x)),
+        *(edges, head_targets, tails, product_type(x)),
     )
     return total
 
 
-def _product_type(x: Tensor) -> torch.dtype:
+def product_type(x: Tensor) -> torch.dtype:
+    """Return the type in which products with `x` are taken: autocast's, where it is on."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
