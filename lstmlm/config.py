@@ -226,7 +226,9 @@ class TrainConfig(Settings):
     learning_rate: float | Auto = setting(
         AUTO, "AdamW's step size at its largest.", float, low=0, auto=True
     )
-    weight_decay: float = setting(0.01, "AdamW's decoupled weight decay.", float, low=0)
+    weight_decay: float | Auto = setting(
+        AUTO, "AdamW's decoupled weight decay.", float, low=0, auto=True
+    )
     clip_norm: float | None = setting(
         0.5, "Largest norm of a step's gradient; None for no limit.", float, above=0, optional=True
     )

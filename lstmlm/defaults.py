@@ -16,6 +16,8 @@ MAX_EPOCHS = 60
 MAX_HELD_OUT = 200_000  # tokens that are held out at most: they are read after every epoch
 STEP_OPERATIONS = 1_250  # as which the optimiser's step counts for each weight
 MANY_PRODUCTS = 8_000_000  # a token, from which scoring is faster in bf16 by far
+DECAY_PASSES = 2.7  # over which weight decay alone would take a weight to 1/e of itself,
+MIN_DECAY_STEPS = 100  # on very little text over so many steps a pass
 MIN_STEPS = 20  # steps of an epoch, however small the corpus: lanes are given up for them
 
 
@@ -55,11 +57,12 @@ class Circumstances:
 def resolve(
     model: ModelConfig, train: TrainConfig, case: Circumstances
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Settle the network's sizes, then the training's pace, then the dropout that suits both."""
+    """Settle the network's sizes, then the training's pace, then the restraint that suits both."""
     model = replace(model, **_filled(model, _sizes(model, case)))
     train = replace(train, **_filled(train, _pace(train, case)))
-    dropout = _dropout(passes(model, train, case), case)
-    return replace(model, **_filled(model, dropout)), train
+    n_passes = passes(model, train, case)
+    model = replace(model, **_filled(model, _dropout(n_passes, case)))
+    return model, replace(train, **_filled(train, _decay(train, n_passes, case)))
 
 
 def _sizes(config: ModelConfig, case: Circumstances) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def _pace(config: TrainConfig, case: Circumstances) -> dict[str, Any]:
         "max_epochs": budget if config.max_seconds is None else None,
         "batch_size": max(1, min(32 if by_char else 20, n_tokens // (MIN_STEPS * window))),
         "bptt_length": window,
-        "learning_rate": 6e-3 if by_char else 4e-3,
+        "learning_rate": 4e-3 if by_char else 6e-3,
         "validation_fraction": _validation_fraction(n_tokens),
         "precision": "bf16" if case.fast_bf16 else "float32",
     }
@@ -99,6 +102,19 @@ def _dropout(n_passes: float, case: Circumstances) -> dict[str, Any]:
         "dropout_embedding": 0.0,
         "dropout_weight": 0.0,
     }
+
+
+def _decay(config: TrainConfig, n_passes: float, case: Circumstances) -> dict[str, Any]:
+    """Let weights forget over `DECAY_PASSES` of the text, if it is read more than once.
+
+    It is this time that has an optimum for all sizes (Wang and Aitchison 2024, section 4); in steps
+    of AdamW it is 1 / (learning rate * weight decay).
+    """
+    tokens_a_step = int(config.batch_size) * int(config.bptt_length)
+    steps = max(case.n_tokens / tokens_a_step, MIN_DECAY_STEPS) * DECAY_PASSES
+    rate = float(config.learning_rate)
+    forgetting = 1 / (rate * steps) if rate and n_passes > 1 else 0.0
+    return {"weight_decay": max(0.01, round(forgetting, 3))}
 
 
 def passes(model: ModelConfig, train: TrainConfig, case: Circumstances) -> float:

@@ -7,25 +7,31 @@ import torch
 from torch import nn
 
 from lstmlm.config import TrainConfig
+from lstmlm.defaults import SMALL_VOCABULARY
+from lstmlm.model import RecurrentLM
 
 WARM_UP = 0.04  # shares of the training: the rate rises,
 PLATEAU = 0.30  # stays until here,
 FINAL_RATE = 0.02  # and falls on half a cosine to this share of its largest value
+ROW_RATE = 0.5  # share of the rate at which the embedding of a large vocabulary learns
 SLOW_RATE = 0.1  # share of the rate at which what a module calls slow learns
 WARM_UP_STEPS = 50  # of a training without an end
 
 
-def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimiser(model: RecurrentLM, config: TrainConfig) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov and Hutter 2019); biases don't decay.
 
     beta2 is 0.99: trainings of a few thousand steps need a shorter memory than the usual 0.999.
-    What a module names as `slow` learns at `SLOW_RATE` of the rate.
+    What a module names as `slow` learns at `SLOW_RATE` of the rate, and so do, at their own, the
+    rows of a large vocabulary, which know something before training begins.
     """
-    decay = config.weight_decay
+    decay, rows = float(config.weight_decay), model.embedding.weight
     slow = [p for module in model.modules() for p in getattr(module, "slow", ())]
-    others = [p for p in model.parameters() if not any(p is one for one in slow)]
+    others = [p for p in model.parameters() if not any(p is one for one in (*slow, rows))]
+    row_share = ROW_RATE if model.vocab_size > SMALL_VOCABULARY else 1.0
     groups = [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": decay, "share": 1.0},
+        {"params": [rows], "weight_decay": decay, "share": row_share},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "share": 1.0},
         {"params": slow, "weight_decay": decay, "share": SLOW_RATE},
     ]

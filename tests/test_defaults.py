@@ -11,6 +11,7 @@ from lstmlm import LSTMLanguageModel
 from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
 from lstmlm.defaults import (
     ADAPTIVE_FROM,
+    DECAY_PASSES,
     MIN_STEPS,
     Circumstances,
     cutoffs,
@@ -88,6 +89,15 @@ def test_the_guess_of_the_speed_is_no_worse_than_a_guess(measured, given_values)
     network, pace = resolve(ModelConfig(), TrainConfig(max_seconds=100.0), case)
     guessed = passes(network, pace, case) * case.n_tokens / 100
     assert measured / 1.5 < guessed < measured * 1.5
+
+
+def test_weights_forget_over_some_passes_unless_there_is_but_one():
+    once, often = training(10**6, max_epochs=1), training(10**6, max_epochs=8)
+    steps = 10**6 / (often.batch_size * often.bptt_length)
+    forgotten = often.learning_rate * often.weight_decay * steps * DECAY_PASSES
+    assert once.weight_decay == 0.01
+    assert forgotten == pytest.approx(1, rel=0.05)
+    assert training(10**6, max_epochs=8, learning_rate=0.0).weight_decay == 0.01
 
 
 @given(sizes, sizes, vocab_sizes)

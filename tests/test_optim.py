@@ -9,6 +9,7 @@ from tiny import network
 from torch import nn
 
 from lstmlm.config import TrainConfig
+from lstmlm.model import RecurrentLM
 from lstmlm.optim import (
     FINAL_RATE,
     PLATEAU,
@@ -89,7 +90,8 @@ def test_matrices_decay_and_biases_do_not(tied):
         # One multiplication of a float32.
         torch.testing.assert_close(parameter.detach(), before[name] * factor, rtol=1e-6, atol=0)
     decays = [name for name in before if "bias" not in name]
-    assert len(decays) == len(optimiser.param_groups[0]["params"]) > 5
+    decaying = [group["params"] for group in optimiser.param_groups if group["weight_decay"]]
+    assert len(decays) == sum(map(len, decaying)) > 5
 
 
 def test_a_first_step_is_adams():
@@ -117,8 +119,16 @@ def test_what_sees_the_cell_learns_at_a_tenth_of_the_rate(peephole):
 def test_the_rate_is_set_for_all_parameters():
     optimiser = _optimiser(network(cell="peephole_lstm", peephole="full"))
     set_rate(optimiser, 0.5)
-    assert [group["lr"] for group in optimiser.param_groups] == [0.5, 0.5, 0.05]
+    assert [group["lr"] for group in optimiser.param_groups] == [0.5, 0.5, 0.5, 0.05]
 
 
-def _optimiser(model: nn.Module, **pace: float) -> torch.optim.AdamW:
+@pytest.mark.parametrize(("vocab_size", "share"), [(66, 1.0), (5000, 0.5)])
+def test_the_rows_of_a_large_vocabulary_learn_at_half_the_rate(vocab_size, share):
+    model = network(vocab_size=vocab_size)
+    shares = {id(p): g["share"] for g in _optimiser(model).param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        assert shares[id(parameter)] == (share if name == "embedding.weight" else 1.0)
+
+
+def _optimiser(model: RecurrentLM, **pace: float) -> torch.optim.AdamW:
     return make_optimiser(model, TrainConfig(**{"learning_rate": 0.1, "weight_decay": 0} | pace))

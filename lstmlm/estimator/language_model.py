@@ -95,7 +95,7 @@ class LSTMLanguageModel(
         Lanes of text that are read side by side, and the tokens of each that a step sees.
     learning_rate : float or "auto"
         AdamW's step size at its largest; it warms up and decays over the given budget.
-    weight_decay : float, default 0.01
+    weight_decay : float or "auto"
         AdamW's decoupled weight decay.
     clip_norm : float or None, default 0.5
         Largest norm of the gradient of a step.
@@ -188,7 +188,7 @@ class LSTMLanguageModel(
         batch_size: Any = "auto",
         bptt_length: Any = "auto",
         learning_rate: Any = "auto",
-        weight_decay: Any = 0.01,
+        weight_decay: Any = "auto",
         clip_norm: Any = 0.5,
         activation_penalty: Any = 0.0,
         temporal_penalty: Any = 0.0,
