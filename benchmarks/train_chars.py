@@ -5,9 +5,9 @@
 
 FOLDER holds tinyshakespeare/ and tang-poems/. Ours has all defaults but the tokenizer ("char") and
 tinyshakespeare's context ("stream"); the loop is `char_loop`'s and gets the same wall time; the
-n-gram model is of order 5, every poem a sentence (`kneser_ney`). Shakespeare's last tenth (valid and
-test together) is nanoGPT's own held-out split, on which its README reports 1.88 nats after three
-minutes on a CPU and 1.47 on a GPU. Nothing else should run on the machine.
+n-gram model is `kneser_ney`'s, of order 5, every poem a sentence. Shakespeare's last tenth (valid
+and test together) is nanoGPT's own held-out split, on which its README reports 1.88 nats after
+three minutes on a CPU and 1.47 on a GPU. Nothing else should run on the machine.
 """
 
 import argparse

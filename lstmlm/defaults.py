@@ -94,8 +94,8 @@ def _pace(config: TrainConfig, case: Circumstances) -> dict[str, Any]:
 
 
 def _dropout(n_passes: float, case: Circumstances) -> dict[str, Any]:
-    """Drop the more, the more often a text is read: 0.1 for one pass, 0.5 for 31."""
-    rate = round(min(0.5, 0.1 * math.log2(1 + n_passes)), 2)
+    """Drop the more, the more often a text is read: 0.1 for one pass, 0.4 for 15."""
+    rate = round(min(0.4, 0.1 * math.log2(1 + n_passes)), 2)
     return {
         "dropout": rate,
         "dropout_input": min(rate, 0.1) if case.vocab_size <= SMALL_VOCABULARY else rate,
