@@ -6,8 +6,9 @@ PYTHON ?= python3
 ARGS ?=
 RUN := .venv/bin/python -m
 STAMP := .venv/.installed
+BENCH := benchmarks/.venv/.installed
 
-.PHONY: help install demo test check docs clean
+.PHONY: help install demo test check docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -32,27 +33,38 @@ docs: install ## build the documentation into docs/_build/html, warnings being e
 	@$(RUN) sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+bench: $(BENCH) ## set up the benchmarks and their peers; see benchmarks/README.md
+	@echo "ready: benchmarks/.venv/bin/python benchmarks/NAME.py --data FOLDER; benchmarks/README.md says which"
+
 clean: ## remove .venv and all that was built
-	rm -rf .venv build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv benchmarks/.venv build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find lstmlm tests docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is written last: an install that was broken off is taken up again by the next one.
 # A Python without ensurepip (Debian's, say) can't put pip into .venv; its own pip does from outside.
-$(STAMP): pyproject.toml constraints.txt
+# $(1): the environment's folder, $(2): what pip installs there.
+define environment
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "lstmlm needs Python 3.11 or newer, and PYTHON=$(PYTHON) is not:" \
 			"name one with 'make install PYTHON=/path/to/python3'." >&2; exit 1; }
-	@rm -f $(STAMP)
+	@rm -f $(1)/.installed
 	@set -e; \
 	if "$(PYTHON)" -c 'import ensurepip' 2>/dev/null; then \
-		"$(PYTHON)" -m venv .venv; \
-		set -- .venv/bin/python -m pip; \
+		"$(PYTHON)" -m venv $(1); \
+		set -- $(1)/bin/python -m pip; \
 	else \
-		"$(PYTHON)" -m venv --without-pip .venv; \
-		set -- "$(PYTHON)" -m pip --python .venv; \
+		"$(PYTHON)" -m venv --without-pip $(1); \
+		set -- "$(PYTHON)" -m pip --python $(1); \
 		"$$@" --version >/dev/null 2>&1 || { \
 			echo "$(PYTHON) has neither ensurepip nor pip 22.3 or newer:" \
 				"install one of them (on Debian: apt install python3-venv)." >&2; exit 1; }; \
 	fi; \
-	"$$@" install --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
-	@touch $(STAMP)
+	"$$@" install --disable-pip-version-check --constraint constraints.txt $(2)
+	@touch $(1)/.installed
+endef
+
+$(STAMP): pyproject.toml constraints.txt
+	$(call environment,.venv,--editable '.[all]')
+
+$(BENCH): pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(call environment,benchmarks/.venv,--editable . --requirement benchmarks/requirements.txt)
