@@ -104,8 +104,7 @@ class KneserNey:
 
 def _key(words: Ints, below: Ints, k: int, n_below: int) -> Ints:
     """Return the keys of the n-grams of k + 1 words that end at each place."""
-    first = np.concatenate([np.zeros(k, dtype=np.int64), words[: len(words) - k]])
-    return first * n_below + np.maximum(below, 0)
+    return np.roll(words, k) * n_below + np.maximum(below, 0)
 
 
 def _find(keys: Ints, wanted: Ints, known: NDArray[np.bool_]) -> Ints:
@@ -170,9 +169,9 @@ def _smoothed(k: int, counts: Ints, keys: Ints, grams: list[Ints], samples: Ints
 def _discounts(counts: Ints) -> Floats:
     """Return what is taken from counts of 0, 1, 2, and 3 or more (equation 26)."""
     n = np.bincount(counts[counts > 0], minlength=5).astype(np.float64)[1:5]
-    if not n.all():
-        raise ValueError(
-            "too little text for Kneser-Ney: no n-gram occurs once, twice, ... 4 times"
-        )
-    y = n[0] / (n[0] + 2 * n[1])
-    return np.array([0.0, *(i - (i + 1) * y * n[i] / n[i - 1] for i in (1, 2, 3))])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = n[0] / (n[0] + 2 * n[1])
+        taken = np.array([0.0, *(i - (i + 1) * y * n[i] / n[i - 1] for i in (1, 2, 3))])
+    if not (taken >= 0).all():
+        raise ValueError(f"too little text for Kneser-Ney: {n} n-grams occur once to four times.")
+    return taken

@@ -35,7 +35,7 @@ def drawn_sentences(n_sentences):
     """Return sentences with n-grams of all orders that occur once, twice, three and four times."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(0, 8, n_sentences)
-    return [[f"w{k}" for k in rng.zipf(1.3, n) if k < 40] for n in lengths]
+    return [[f"w{k}" for k in rng.zipf(1.2, n) if k < 400] for n in lengths]
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
@@ -43,7 +43,7 @@ def drawn_sentences(n_sentences):
 def test_kneser_neys_probabilities_sum_to_one(order, prefix):
     from kneser_ney import KneserNey
 
-    model, words = KneserNey(drawn_sentences(600), order), prefix.split()
+    model, words = KneserNey(drawn_sentences(2000), order), prefix.split()
     nexts = [*model.ids, "never seen"]
     total = sum(math.exp(model.log_probs([[*words, word]])[len(words)]) for word in nexts)
     total += math.exp(model.log_probs([words])[-1])  # the end mark
@@ -95,7 +95,7 @@ class SlowKneserNey:
 def test_kneser_ney_is_its_equations(order):
     from kneser_ney import KneserNey
 
-    text = drawn_sentences(150)
+    text = drawn_sentences(400)
     fast, slow = KneserNey(text, order), SlowKneserNey(text, order)
     tests = [["w1", "w2", "w1", "w1"], ["w30", "w5", "w1"], ["w1", "new", "w2"], []]
     expected = [
