@@ -97,7 +97,8 @@ class Checkpoints:
         try:
             with safetensors.safe_open(self._file, framework="pt") as file:
                 facts = json.loads(file.metadata()[_FACTS])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # Copies, as the file's own begin at any address, where kernels may sum otherwise.
+                tensors = {n: file.get_tensor(n).clone() for n in file.keys()}  # noqa: SIM118
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{self._file} is no checkpoint ({error}); remove {self._folder} to begin afresh."
