@@ -6,6 +6,7 @@ dropped before the output layer. The results leave in the order in which the tex
 """
 
 import math
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -291,15 +292,41 @@ def inference(model: RecurrentLM, precision: str = "float32") -> Iterator[None]:
     device = model.device.type
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        fast = device == "cpu" and medium_is_exact()
-        torch.set_float32_matmul_precision("medium" if fast else "highest")
+        stack.enter_context(_exact_products)
         if device == "cuda":
             precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
             stack.enter_context(precise)
         if precision == "bf16":
             stack.enter_context(torch.autocast(device, torch.bfloat16))
         yield
+
+
+class _ExactProducts:
+    """Sets the process's float32 products to the fastest exact ones, while any thread computes.
+
+    The first to enter sets them, the last to leave sets them back: each for itself, of two threads
+    the later would take the other's setting for the user's.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = threading.Lock(), 0, "highest"
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = torch.get_float32_matmul_precision()
+                fast = not torch.cuda.is_available() and medium_is_exact()
+                torch.set_float32_matmul_precision("medium" if fast else "highest")
+            self.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                torch.set_float32_matmul_precision(self.before)
+
+
+_exact_products = _ExactProducts()
 
 
 @cache

@@ -714,7 +714,7 @@ WRONG_VALUES = [
     ),
     (
         ["--weight-decay", "none"],
-        "--weight-decay='none' is not valid; --weight-decay is a number at least 0.",
+        "--weight-decay='none' is not valid; --weight-decay is a number at least 0, or \"auto\".",
     ),
     (
         ["--max-epochs", "none"],

@@ -271,13 +271,24 @@ def test_medium_products_are_used_only_where_they_are_exact(monkeypatch):
     )
     exact = left.double() @ right.double().T
     model = network()
-    for answer, setting in ((True, "medium"), (False, "highest")):
+    on_cuda = torch.cuda.is_available()  # where medium would mean TF32
+    for answer, setting in ((True, "highest" if on_cuda else "medium"), (False, "highest")):
         monkeypatch.setattr(scoring, "medium_is_exact", lambda answer=answer: answer)
         with inference(model):
             assert torch.get_float32_matmul_precision() == setting
     monkeypatch.undo()
     with inference(model):
         assert (left @ right.T - exact).norm() < 1e-6 * exact.norm()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_last_to_leave_sets_the_users_products_back():
+    products = scoring._ExactProducts()
+    products.__enter__()
+    products.__enter__()
+    products.__exit__()  # the first thread, while the second computes
+    assert products.inside == 1
+    products.__exit__()
     assert torch.get_float32_matmul_precision() == "highest"
 
 

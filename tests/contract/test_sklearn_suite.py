@@ -17,10 +17,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from lstmlm import LSTMLanguageModel
 
-# Sizes and a pace with which predicted texts differ in length from row to row.
+# Sizes and a pace with which predicted texts differ from row to row.
 SMALL = {
     "hidden_size": 8,
-    "max_epochs": 3,
+    "max_epochs": 6,
     "learning_rate": 0.1,
     "batch_size": 4,
     "generation_config": {"max_new_tokens": 6},
@@ -28,7 +28,7 @@ SMALL = {
     "random_state": 0,
 }
 ADAPTED = [
-    RowsAsText(tokenizer="word", **SMALL),
+    RowsAsText(tokenizer="char", **SMALL),
     RowsAsText(cell="gru", output="adaptive", **SMALL),
     RowsAsText(cell="peephole_lstm", **SMALL),
 ]

@@ -23,8 +23,10 @@ TEXTS = ["the cat sat on the mat", "a dog lay", "the cow is in the barn", "", "i
 OTHER = ["un chien dort", "le chat est sur le toit"] * 8
 SMALL = {
     "hidden_size": 12,
-    "max_epochs": 2,
-    "learning_rate": 0.03,
+    "max_epochs": 5,
+    "learning_rate": 0.1,
+    "dropout": 0.0,
+    "dropout_input": 0.0,
     "batch_size": 4,
     "generation_config": {"max_new_tokens": 6},
     "device": "cpu",
@@ -69,7 +71,7 @@ def fitted(request):
 
 @pytest.fixture
 def documents():
-    return LSTMLanguageModel(**SMALL).fit(TEXTS)
+    return LSTMLanguageModel(**SMALL | {"max_epochs": 20}).fit(TEXTS)
 
 
 def weights(lm):
@@ -176,14 +178,15 @@ def test_unfitted(method):
 
 
 def test_a_text_is_read_for_itself(documents):
-    whole, predicted = documents.score_samples(TEXTS), documents.predict(TEXTS).tolist()
+    begun = [text[: len(text) // 2] for text in TEXTS]
+    whole, predicted = documents.score_samples(TEXTS), documents.predict(begun).tolist()
     alone = [documents.score_samples([text])[0] for text in TEXTS]
     assert alone == pytest.approx(whole, rel=1e-5)  # float32 in batches of other shapes
-    assert [documents.predict([text])[0] for text in TEXTS] == predicted
+    assert [documents.predict([text])[0] for text in begun] == predicted
     order = np.random.RandomState(0).permutation(len(TEXTS))
     shuffled = [TEXTS[i] for i in order]
     assert documents.score_samples(shuffled) == pytest.approx(whole[order], rel=1e-5)
-    assert documents.predict(shuffled).tolist() == [predicted[i] for i in order]
+    assert documents.predict([begun[i] for i in order]).tolist() == [predicted[i] for i in order]
     assert len(set(predicted)) > 1
 
 
