@@ -112,9 +112,12 @@ def test_an_interruption_during_reading_leaves_nothing_behind(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "reading\n"
-    assert list(tmp_path.rglob("texts"))  # it was being written
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == "reading\n"
+        assert list(tmp_path.rglob("texts"))  # it was being written
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert list(Path(tmp_path).iterdir()) == []
