@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from lstmlm.nn.cells import Layer, make_layer
 from lstmlm.nn.dropout import dropped_types, locked_dropout
 from lstmlm.nn.heads import make_head
+from lstmlm.nn.int8 import Int8Matrix
+from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
+from lstmlm.nn.stepping import one_token
 
 
 class RecurrentLM(nn.Module):
@@ -49,6 +52,8 @@ class RecurrentLM(nn.Module):
     embedding_scale : float
         What embedded ids are multiplied by (Vaswani et al. 2017, section 3.4): rows that are shared
         with the output layer are best small there and may be best larger as inputs.
+    quantized : bool
+        Whether its large matrices are in int8, for reading alone; see `quantize`.
     """
 
     def __init__(
@@ -68,9 +73,11 @@ class RecurrentLM(nn.Module):
         dropout_embedding: float = 0.0,
         dropout_weight: float = 0.0,
         embedding_scale: float = 1.0,
+        quantized: bool = False,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
+        self.embedding_dim = embedding_dim
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.dropout_input = dropout_input
@@ -79,23 +86,35 @@ class RecurrentLM(nn.Module):
         self.tie_weights = tie_weights
         self.embedding_scale = embedding_scale
         self.cutoffs = list(cutoffs or [])
+        self.quantized = quantized
         # With tied weights the head makes a dense gradient, to which a sparse one is cheaply added.
-        self.embedding = nn.Embedding(vocab_size, embedding_dim, sparse=tie_weights)
+        self.embedding = (
+            Int8Matrix(vocab_size, embedding_dim)
+            if quantized
+            else nn.Embedding(vocab_size, embedding_dim, sparse=tie_weights)
+        )
         widths = [embedding_dim] + [hidden_size] * num_layers
+        make = QuantizedLayer if quantized else make_layer
         self.layers = nn.ModuleList(
-            make_layer(cell, *pair, peephole=peephole) for pair in pairwise(widths)
+            make(cell, *pair, peephole=peephole) for pair in pairwise(widths)
         )
         width = embedding_dim if tie_weights else hidden_size
         self.projection = (
             None if width == hidden_size else nn.Linear(hidden_size, width, bias=False)
         )
-        shared = cast(nn.Parameter, self.embedding.weight) if tie_weights else None
-        self.head = make_head(output, width, vocab_size, shared, self.cutoffs)
+        rows: nn.Parameter | Int8Matrix | None = None
+        if quantized:
+            rows = (
+                cast(Int8Matrix, self.embedding) if tie_weights else Int8Matrix(vocab_size, width)
+            )
+        elif tie_weights:
+            rows = self._float_rows
+        self.head = make_head(output, width, vocab_size, rows, self.cutoffs)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights from a generator on the CPU."""
-        width = self.embedding.embedding_dim
-        nn.init.normal_(self.embedding.weight, std=width**-0.5, generator=generator)
+        std = self.embedding_dim**-0.5
+        nn.init.normal_(self._float_rows, std=std, generator=generator)
         for layer in self._recurrent:
             layer.initialise(generator)
         if self.projection is not None:
@@ -105,26 +124,52 @@ class RecurrentLM(nn.Module):
     @torch.no_grad()
     def embed(self, rows: Tensor) -> None:
         """Take rows, shape (V, E), as the embedding."""
-        self.embedding.weight.copy_(rows)
+        self._float_rows.copy_(rows)
+
+    @torch.no_grad()
+    def quantize(self, into: "RecurrentLM") -> "RecurrentLM":
+        """Write the weights, rounded to int8, into a quantized network of the same architecture."""
+        cast(Int8Matrix, into.embedding).take(self._float_rows)
+        for layer, small in zip(self.layers, into.layers, strict=True):
+            cast(QuantizedLayer, small).take(layer)
+        if not self.tie_weights:
+            cast(Int8Matrix, into.head.weight).take(cast(Tensor, self.head.weight))
+        kept = dict(self.named_parameters())
+        for name, parameter in into.named_parameters():
+            if not name.startswith("layers."):
+                parameter.copy_(kept[name])
+        return into
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all weights by their names, a shared one once."""
+        kept = self.state_dict().keys()
+        buffers = {name: buffer for name, buffer in self.named_buffers() if name in kept}
+        return dict(self.named_parameters()) | buffers
+
+    @property
+    def _float_rows(self) -> nn.Parameter:
+        """The embedding of a network that can be trained."""
+        return cast(nn.Parameter, self.embedding.weight)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.embedding.weight.device
+        return self.head.bias.device
 
     @property
     def n_products(self) -> int:
         """How many weights a token is multiplied with, when it is read and the next one scored."""
-        matrices = [p for layer in self.layers for p in layer.parameters() if p.ndim > 1]
+        weights = [*self.layers.parameters(), *self.layers.buffers()]
+        matrices = [weight for weight in weights if weight.ndim > 1]
         if self.projection is not None:
             matrices.append(cast(nn.Parameter, self.projection.weight))
         return sum(matrix.numel() for matrix in matrices) + self.head.n_products
 
     def zero_state(self, n_rows: int) -> State:
         """Return the state before any text, for `n_rows` rows."""
-        depth, weight = len(self.layers), self.embedding.weight
-        hidden = weight.new_zeros(depth, n_rows, self.hidden_size)
-        return State(hidden, weight.new_zeros(depth, n_rows, self._recurrent[0].cell_size))
+        depth, like = len(self.layers), self.head.bias
+        hidden = like.new_zeros(depth, n_rows, self.hidden_size)
+        return State(hidden, like.new_zeros(depth, n_rows, self._recurrent[0].cell_size))
 
     def forward(
         self, ids: Tensor, state: State, *, noise: torch.Generator | None = None
@@ -174,6 +219,8 @@ class RecurrentLM(nn.Module):
             noise,
         )
         x = locked_dropout(x, self.dropout_input, noise)
+        if ids.shape[1] == 1 and noise is None and _steps_are_faster(x):
+            return self._one_token(x[:, 0], state)
         hidden, cell = [], []
         for number, layer in enumerate(self._recurrent):
             if number:
@@ -189,6 +236,14 @@ class RecurrentLM(nn.Module):
             cell.append(last_cell)
         return x, State(torch.stack(hidden), torch.stack(cell))
 
+    def _one_token(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        hidden, cell = [], []
+        for number, layer in enumerate(self._recurrent):
+            x, last_cell = one_token(layer, x, state.hidden[number], state.cell[number])
+            hidden.append(x)
+            cell.append(last_cell)
+        return x.unsqueeze(1), State(torch.stack(hidden), torch.stack(cell))
+
     def drop(self, outputs: Tensor, noise: torch.Generator | None) -> Tensor:
         """Drop features of a layer's outputs, shape (B, T, H), the same at all its T places."""
         return locked_dropout(outputs, self.dropout, noise)
@@ -200,3 +255,9 @@ class RecurrentLM(nn.Module):
     @property
     def _recurrent(self) -> list[Layer]:
         return cast(list[Layer], list(self.layers))
+
+
+def _steps_are_faster(x: Tensor) -> bool:
+    """Return whether a token is better read by plain products than by torch's fused kernels."""
+    device = x.device.type
+    return device == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled(device)

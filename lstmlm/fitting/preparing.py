@@ -161,7 +161,7 @@ def first_model(text: PreparedText, seed: int, start: Fitted | None) -> Recurren
         model, sample = build(architecture, seed), text.corpus.sample(COUNTED_TOKENS)
         model.head.expect(log_frequencies(sample, model.vocab_size))
         if wants_first_rows(model.vocab_size, text.plan.train.max_seconds):
-            model.embed(first_rows(sample, *model.embedding.weight.shape, seed=seed))
+            model.embed(first_rows(sample, model.vocab_size, model.embedding_dim, seed=seed))
         return model
     kept = start.module
     model = allocate(

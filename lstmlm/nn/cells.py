@@ -27,12 +27,17 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lstmlm.nn.dropout import dropped_weight
+from lstmlm.nn.loop import run_steps
 from lstmlm.nn.peephole import PeepholeLSTM
+from lstmlm.nn.stepping import Matrix, Steps, gru_state, lstm_state
+
+MAX_FUSED = 512  # units up to which torch's kernel for CPUs is the faster one in bf16
 
 
-class Layer(Protocol):
+class Layer(Steps, Protocol):
     """What every recurrent layer can do."""
 
     cell_size: int
@@ -60,6 +65,14 @@ class _Fused(nn.RNNBase):
     weight_hh_l0: nn.Parameter
     bias_ih_l0: nn.Parameter
     bias_hh_l0: nn.Parameter
+
+    def of_input(self) -> Matrix:
+        """See `lstmlm.nn.stepping.Steps`."""
+        return self.weight_ih_l0, self.bias_ih_l0
+
+    def of_state(self) -> list[Matrix]:
+        """See `lstmlm.nn.stepping.Steps`."""
+        return [(self.weight_hh_l0, self.bias_hh_l0)]
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights, gate by gate.
@@ -131,6 +144,10 @@ class LSTM(_Fused, nn.LSTM):
         hidden, cell : Tensor, shape (B, H) and (B, cell_size)
             The state after the window.
         """
+        if self._wide_in_bf16():
+            inputs = F.linear(x, self.weight_ih_l0, self.bias_ih_l0 + self.bias_hh_l0)
+            recurrent = dropped_weight(self.weight_hh_l0, weight_drop, noise)
+            return run_steps(inputs, hidden, cell, recurrent)
         state = (hidden.unsqueeze(0).contiguous(), cell.unsqueeze(0).contiguous())
         if noise is None or weight_drop == 0:
             outputs, (hidden_after, cell_after) = self(x, state)
@@ -141,6 +158,21 @@ class LSTM(_Fused, nn.LSTM):
                     x, state, weights, True, 1, 0.0, self.training, False, True
                 )
         return outputs, hidden_after.squeeze(0), cell_after.squeeze(0)
+
+    def advance(
+        self, from_input: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `lstmlm.nn.stepping.Steps`."""
+        return lstm_state(from_input + from_state, cell)
+
+    def _wide_in_bf16(self) -> bool:
+        """Return whether a step back through the kernel takes longer than the loop's."""
+        return (
+            self.hidden_size > MAX_FUSED
+            and torch.is_grad_enabled()
+            and torch.is_autocast_enabled("cpu")
+            and self.weight_ih_l0.device.type == "cpu"
+        )
 
 
 class GRU(_Fused, nn.GRU):
@@ -176,6 +208,12 @@ class GRU(_Fused, nn.GRU):
                     x, before, weights, True, 1, 0.0, self.training, False, True
                 )
         return outputs, after.squeeze(0), cell
+
+    def advance(
+        self, from_input: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `lstmlm.nn.stepping.Steps`."""
+        return gru_state(from_input, from_state, hidden), cell
 
 
 def make_layer(kind: str, input_size: int, hidden_size: int, *, peephole: str) -> nn.Module:

@@ -11,14 +11,15 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from lstmlm.nn.int8 import Int8Matrix, Int8Rows
 from lstmlm.nn.losses import (
     adaptive_cross_entropy,
     chunk_rows,
     linear_cross_entropy,
     product_type,
 )
+from lstmlm.nn.stepping import Weights, product
 
 NORM_ROWS = 2_048  # rows whose norms are computed side by side,
 BLOCK_LOGITS = 1 << 20  # and logits of theirs that are held at a time: 4 MiB of float32
@@ -33,26 +34,41 @@ class Head(nn.Module):
         Width of the features, D.
     vocab_size : int
         Number of ids, V.
-    embedding : Parameter, shape (V, D), or None
-        The embedding, to share its rows; None for rows of the layer's own.
+    embedding : Parameter, shape (V, D), Int8Matrix or None
+        The embedding, to share its rows; None for rows of the layer's own. With rows in int8 a
+        layer has no loss.
     """
 
-    def __init__(self, width: int, vocab_size: int, embedding: nn.Parameter | None) -> None:
+    def __init__(
+        self, width: int, vocab_size: int, embedding: nn.Parameter | Int8Matrix | None
+    ) -> None:
         super().__init__()
+        self.width = width
         self.weight = (
             nn.Parameter(torch.zeros(vocab_size, width)) if embedding is None else embedding
         )
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     @property
+    def rows(self) -> Weights:
+        """A row for each id, as products take them."""
+        return self.weight.rows if isinstance(self.weight, Int8Matrix) else self.weight
+
+    @property
     def n_products(self) -> int:
         """How many weights each place is multiplied with, frequent ids being the targets."""
-        return self.weight.numel()
+        return len(self.bias) * self.width
 
     def initialise(self, generator: torch.Generator, *, tied: bool) -> None:
         """Draw the first weights; with tied rows the embedding has drawn them already."""
         if not tied:
-            nn.init.uniform_(self.weight, -0.1, 0.1, generator=generator)
+            nn.init.uniform_(self._float_rows, -0.1, 0.1, generator=generator)
+
+    @property
+    def _float_rows(self) -> nn.Parameter:
+        """The rows of a layer that can be trained."""
+        assert isinstance(self.weight, nn.Parameter)
+        return self.weight
 
     def expect(self, log_probs: Tensor) -> None:
         """Set the biases so that features of zeros mean these log-probabilities, shape (V,)."""
@@ -98,22 +114,22 @@ class Softmax(Head):
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.loss`."""
-        return linear_cross_entropy(x, self.weight, self.bias, targets)
+        return linear_cross_entropy(x, self._float_rows, self.bias, targets)
 
     @torch.no_grad()
     def nll(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.nll`."""
-        return linear_nll(x, self.weight, self.bias, targets)
+        return linear_nll(x, self.rows, self.bias, targets)
 
     def log_probs(self, x: Tensor) -> Tensor:
         """See `Head.log_probs`."""
-        return F.linear(x, self.weight, self.bias).log_softmax(-1)
+        return logits(x, self.rows, self.bias).log_softmax(-1)
 
     @torch.no_grad()
     def best(self, x: Tensor) -> Tensor:
         """See `Head.best`."""
-        chunks = [F.linear(rows, self.weight, self.bias).argmax(-1)
-                  for rows in torch.split(x, chunk_rows(self.weight))]  # fmt: skip
+        chunks = [logits(rows, self.rows, self.bias).argmax(-1)
+                  for rows in torch.split(x, chunk_rows(self.bias))]  # fmt: skip
         return torch.cat(chunks) if chunks else x.new_empty(0, dtype=torch.int64)
 
 
@@ -142,7 +158,11 @@ class AdaptiveSoftmax(Head):
     log_sizes: Tensor
 
     def __init__(
-        self, width: int, vocab_size: int, embedding: nn.Parameter | None, cutoffs: list[int]
+        self,
+        width: int,
+        vocab_size: int,
+        embedding: nn.Parameter | Int8Matrix | None,
+        cutoffs: list[int],
     ) -> None:
         super().__init__(width, vocab_size, embedding)
         edges = [0, *cutoffs, vocab_size]
@@ -157,7 +177,7 @@ class AdaptiveSoftmax(Head):
     @property
     def n_products(self) -> int:
         """See `Head.n_products`; a tail is computed for few places."""
-        return (self.sizes[0] + len(self.cluster_bias)) * self.weight.shape[1]
+        return (self.sizes[0] + len(self.cluster_bias)) * self.width
 
     def initialise(self, generator: torch.Generator, *, tied: bool) -> None:
         """See `Head.initialise`; projections start near the identity."""
@@ -179,7 +199,7 @@ class AdaptiveSoftmax(Head):
         rows = [self._rows_of_tail(k, targets) for k in range(len(self.sizes) - 1)]
         return adaptive_cross_entropy(
             x,
-            self.weight,
+            self._float_rows,
             self.bias,
             cluster_weight=self.cluster_weight,
             cluster_bias=self.cluster_bias + self.log_sizes,
@@ -192,54 +212,69 @@ class AdaptiveSoftmax(Head):
     @torch.no_grad()
     def nll(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.nll`."""
-        (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
-        nll = linear_nll(x, weight, bias, self._head_targets(targets))
+        in_head = self._head_targets(targets)
+        if len(x) * self.sizes[0] <= BLOCK_LOGITS:
+            head = self._head_logits(x)
+            nll = head.logsumexp(-1) - head.gather(-1, in_head.unsqueeze(-1)).squeeze(-1)
+        elif isinstance(self.weight, Int8Matrix):
+            pairs = (torch.split(each, BLOCK_LOGITS // self.sizes[0] or 1) for each in (x, targets))
+            return torch.cat([self.nll(*pair) for pair in zip(*pairs, strict=True)])
+        else:
+            weight = torch.cat([self.weight[: self.sizes[0]], self.cluster_weight])
+            bias = torch.cat([self.bias[: self.sizes[0]], self._cluster_biases])
+            nll = linear_nll(x, weight, bias, in_head)
         for k, rows in self._rows_by_tail(targets):
-            projected = x[rows] @ self.projections[k].T
             inside = targets[rows] - self.edges[k + 1]
-            nll[rows] += linear_nll(projected, tails[k], tail_biases[k], inside)
+            nll[rows] += linear_nll(self._project(k, x[rows]), *self._tail(k), inside)
         return nll
 
     def log_probs(self, x: Tensor) -> Tensor:
         """See `Head.log_probs`."""
-        (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
-        head = F.linear(x, weight, bias).log_softmax(-1)
+        head = self._head_logits(x).log_softmax(-1)
         parts = [head[:, : self.sizes[0]]]
-        for k, (rows, tail_bias) in enumerate(zip(tails, tail_biases, strict=True)):
-            inside = F.linear(x @ self.projections[k].T, rows, tail_bias).log_softmax(-1)
+        for k in range(len(self.sizes) - 1):
+            inside = logits(self._project(k, x), *self._tail(k)).log_softmax(-1)
             parts.append(inside + head[:, self.sizes[0] + k].unsqueeze(1))
         return torch.cat(parts, dim=-1)
 
     @torch.no_grad()
     def best(self, x: Tensor) -> Tensor:
         """See `Head.best`; a tail is computed only where its class beats the head's best id."""
-        chunks = [self._best(rows) for rows in torch.split(x, chunk_rows(self.weight))]
+        chunks = [self._best(rows) for rows in torch.split(x, chunk_rows(self.bias))]
         return torch.cat(chunks) if chunks else x.new_empty(0, dtype=torch.int64)
 
     def _best(self, x: Tensor) -> Tensor:
-        (weight, *tails), (bias, *tail_biases) = self._head_and_tails()
-        head = F.linear(x, weight, bias).log_softmax(-1)
+        head = self._head_logits(x).log_softmax(-1)
         top, best = head[:, : self.sizes[0]].max(-1)
-        for k, (rows_of_tail, tail_bias) in enumerate(zip(tails, tail_biases, strict=True)):
+        for k in range(len(self.sizes) - 1):
             tail = head[:, self.sizes[0] + k]
             rows = (tail > top).nonzero().squeeze(1)
-            projected = x[rows] @ self.projections[k].T
-            inside, at = F.linear(projected, rows_of_tail, tail_bias).log_softmax(-1).max(-1)
+            of_tail = logits(self._project(k, x[rows]), *self._tail(k))
+            inside, at = of_tail.log_softmax(-1).max(-1)
             better = inside + tail[rows] > top[rows]
             winners = rows[better]
             top[winners] = (inside + tail[rows])[better]
             best[winners] = at[better] + self.edges[k + 1]
         return best
 
-    def _head_and_tails(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the rows and the biases of the head (its classes last) and of each tail."""
-        weights, biases = (
-            list(torch.split(self.weight, self.sizes)),
-            list(torch.split(self.bias, self.sizes)),
-        )
-        weights[0] = torch.cat([weights[0], self.cluster_weight])
-        biases[0] = torch.cat([biases[0], self.cluster_bias + self.log_sizes])
-        return weights, biases
+    def _head_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of the head's ids and, after them, of the tails' classes."""
+        first = self.sizes[0]
+        ids = logits(x, self.rows[:first], self.bias[:first])
+        return torch.cat([ids, logits(x, self.cluster_weight, self._cluster_biases)], dim=-1)
+
+    @property
+    def _cluster_biases(self) -> Tensor:
+        return self.cluster_bias + self.log_sizes
+
+    def _project(self, k: int, x: Tensor) -> Tensor:
+        """Return the features as tail k sees them."""
+        return product(x, self.projections[k], None)
+
+    def _tail(self, k: int) -> tuple[Weights, Tensor]:
+        """Return the rows and the biases of tail k."""
+        ids = slice(self.edges[k + 1], self.edges[k + 2])
+        return self.rows[ids], self.bias[ids]
 
     def _head_targets(self, targets: Tensor) -> Tensor:
         """Return each target's place in the head: its id, or its tail's class."""
@@ -259,7 +294,11 @@ class AdaptiveSoftmax(Head):
 
 
 def make_head(
-    kind: str, width: int, vocab_size: int, embedding: nn.Parameter | None, cutoffs: list[int]
+    kind: str,
+    width: int,
+    vocab_size: int,
+    embedding: nn.Parameter | Int8Matrix | None,
+    cutoffs: list[int],
 ) -> Head:
     """Make the output layer of one kind: "softmax", or "adaptive" with its cut-offs."""
     if kind == "softmax":
@@ -267,7 +306,14 @@ def make_head(
     return AdaptiveSoftmax(width, vocab_size, embedding, cutoffs)
 
 
-def linear_nll(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def logits(x: Tensor, weight: Weights, bias: Tensor) -> Tensor:
+    """Return x W^T + b; whatever the type of the product, the sum has the biases' type."""
+    if isinstance(weight, Int8Rows) or product_type(x) == x.dtype == bias.dtype:
+        return product(x, weight, bias)
+    return product(x, weight, None).to(bias.dtype).add_(bias)
+
+
+def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Tensor:
     """Return minus the log-probability of each target under a linear layer and a softmax.
 
     The norm is a log-sum-exp that runs over blocks of ids, whose logits stay in the processor's
@@ -277,7 +323,7 @@ def linear_nll(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tens
     Parameters
     ----------
     x : Tensor, shape (N, D)
-    weight : Tensor, shape (V, D)
+    weight : Tensor or Int8Rows, shape (V, D)
     bias : Tensor, shape (V,)
     targets : Tensor of int64, shape (N,)
 
@@ -286,8 +332,8 @@ def linear_nll(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tens
     Tensor, shape (N,)
         Nats.
     """
-    dtype = product_type(x)
-    columns = weight.to(dtype)
+    dtype = x.dtype if isinstance(weight, Int8Rows) else product_type(x)
+    columns = weight if isinstance(weight, Int8Rows) else weight.to(dtype)
     with torch.autocast(x.device.type, enabled=False):
         parts = [
             _log_norm(rows, columns, bias) - _chosen(rows, columns, bias, of_rows)
@@ -298,16 +344,16 @@ def linear_nll(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tens
     return torch.cat(parts)
 
 
-def _log_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _log_norm(x: Tensor, weight: Weights, bias: Tensor) -> Tensor:
     """Return log(sum(exp(logits))) of each row, shape (N,)."""
     size = max(1, BLOCK_LOGITS // max(1, len(x)))
-    norms = [
-        (x @ rows.T).to(bias.dtype).add_(biases).logsumexp(-1)
-        for rows, biases in zip(torch.split(weight, size), torch.split(bias, size), strict=True)
-    ]
+    starts = range(0, len(bias), size)
+    norms = [logits(x, weight[at : at + size], bias[at : at + size]).logsumexp(-1) for at in starts]
     return torch.stack(norms, -1).logsumexp(-1)
 
 
-def _chosen(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def _chosen(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Tensor:
     """Return the logits of the targets, shape (N,)."""
+    if isinstance(weight, Int8Rows):
+        return weight.chosen(x, targets) + bias[targets]
     return (x.to(bias.dtype) * weight[targets].to(bias.dtype)).sum(-1) + bias[targets]

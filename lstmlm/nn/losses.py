@@ -108,7 +108,7 @@ class _LinearCrossEntropy(_CrossEntropy):
             total, grad_x, grad_weight, grad_bias = _loss_and_gradients(
                 x.to(dtype), weight.to(dtype), bias, targets
             )
-        ctx.save_for_backward(grad_x.to(x.dtype), grad_weight, grad_bias)
+        ctx.save_for_backward(grad_x.to(x.dtype), grad_weight.to(weight.dtype), grad_bias)
         return total
 
 
@@ -142,7 +142,8 @@ class _AdaptiveCrossEntropy(_CrossEntropy):
             total, grad_x, grad_head, grad_head_bias = _loss_and_gradients(
                 features, head, torch.cat([bias[:first], cluster_bias]), head_targets
             )
-            grad_weight[:first], grad_cluster_weight = torch.split(grad_head, sizes)
+            grad_weight[:first] = grad_head[:first]
+            grad_cluster_weight = grad_head[first:].to(weight.dtype)
             grad_bias[:first], grad_cluster_bias = torch.split(grad_head_bias, sizes)
             grad_x = grad_x.to(x.dtype)
             for k, (rows, targets) in enumerate(tails):
@@ -166,7 +167,8 @@ def _loss_and_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return `linear_cross_entropy` and its gradients by `x`, `weight` and `bias`.
 
-    Products and the gradient by `x` are in the type of `x` and `weight`, all else in the bias's.
+    Products and the gradient by `x` are in the type of `x` and `weight`, and so is the gradient by
+    `weight` where it is a single product; all else is in the bias's.
     """
     total, grad_x = bias.new_zeros(()), torch.empty_like(x)
     grad_weight, grad_bias = None, None
@@ -180,7 +182,8 @@ def _loss_and_gradients(
         grad_bias = _add(grad_bias, grad.sum(0))
         grad = grad.to(x.dtype)
         torch.mm(grad, weight, out=grad_part)
-        grad_weight = _add(grad_weight, (grad.T @ part).to(bias.dtype))
+        product = grad.T @ part
+        grad_weight = product if n_rows >= len(x) else _add(grad_weight, product.to(bias.dtype))
     assert grad_weight is not None
     assert grad_bias is not None
     return total, grad_x, grad_weight, grad_bias

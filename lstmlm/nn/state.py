@@ -41,6 +41,19 @@ class State(NamedTuple):
         """Return the rows of the given numbers, shape (K,), in their order."""
         return State(self.hidden[:, rows], self.cell[:, rows])
 
+    def below(self, n_rows: int) -> "State":
+        """Return the rows from number `n_rows` on."""
+        return State(self.hidden[:, n_rows:], self.cell[:, n_rows:])
+
+    def repeat(self, n_rows: int) -> "State":
+        """Return a single row `n_rows` times, each in memory of its own."""
+        return State(self.hidden.repeat(1, n_rows, 1), self.cell.repeat(1, n_rows, 1))
+
+    def put(self, rows: Tensor, state: "State") -> None:
+        """Write another state's rows in place of the rows of the given numbers, shape (K,)."""
+        self.hidden[:, rows] = state.hidden
+        self.cell[:, rows] = state.cell
+
     def detach(self) -> "State":
         """Return the state cut off from the graph that computed it."""
         return State(self.hidden.detach(), self.cell.detach())

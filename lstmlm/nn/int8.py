@@ -1,0 +1,95 @@
+"""Products in int8: weights by row, activations by row (Jacob et al. 2018, section 2.1, symmetric).
+
+A row w of weights is kept as whole numbers from -127 to 127 and one scale, w = s q; so is, for the
+time of a product, each row of activations. The sum of products of whole numbers is exact, so that
+a row's figures depend on no other row. Of four bytes a weight one is left, and reading weights is
+what a token's time goes into.
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+LARGEST = 127  # -128 is left out: the range is symmetric
+LEAST_SCALE = 1e-12  # of a row of zeros
+
+
+class Int8Rows:
+    """Rows of weights, as whole numbers and scales.
+
+    Parameters
+    ----------
+    values : Tensor of int8, shape (V, D)
+        q of each row.
+    scales : Tensor, shape (V,)
+        s of each row.
+    """
+
+    __slots__ = ("scales", "values")
+
+    def __init__(self, values: Tensor, scales: Tensor) -> None:
+        self.values, self.scales = values, scales
+
+    def __getitem__(self, rows: slice) -> "Int8Rows":
+        return Int8Rows(self.values[rows], self.scales[rows])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x W^T + b for x of shape (..., D), shape (..., V)."""
+        q, scales = quantised(x.reshape(-1, x.shape[-1]))
+        found = torch.mul(torch._int_mm(q, self.values.T), self.scales).mul_(scales)
+        if bias is not None:
+            found += bias
+        return found.reshape(*x.shape[:-1], len(self))
+
+    def chosen(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Return, for each row of x, shape (N, D), its product with one row, shape (N,)."""
+        q, scales = quantised(x)
+        sums = (q.int() * self.values[rows].int()).sum(-1)
+        return sums * self.scales[rows] * scales.squeeze(-1)
+
+
+class Int8Matrix(nn.Module):
+    """`Int8Rows` as a part of a network.
+
+    Parameters
+    ----------
+    n_rows, width : int
+        V and D.
+    """
+
+    values: Tensor
+    scales: Tensor
+
+    def __init__(self, n_rows: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.zeros(n_rows, width, dtype=torch.int8))
+        self.register_buffer("scales", torch.zeros(n_rows))
+
+    def take(self, weight: Tensor) -> Self:
+        """Take over weights, shape (V, D), rounded."""
+        values, scales = quantised(weight.detach())
+        self.values.copy_(values)
+        self.scales.copy_(scales.squeeze(-1))
+        return self
+
+    @property
+    def rows(self) -> Int8Rows:
+        """All of them."""
+        return Int8Rows(self.values, self.scales)
+
+    def __getitem__(self, rows: slice) -> Int8Rows:
+        return Int8Rows(self.values[rows], self.scales[rows])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the rows of ids, of any shape: as an embedding does."""
+        return self.values[ids] * self.scales[ids].unsqueeze(-1)
+
+
+def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return whole numbers and scales of rows, shapes (N, D) and (N, 1)."""
+    scales = x.abs().amax(-1, keepdim=True).clamp_min_(LEAST_SCALE).div_(LARGEST)
+    return torch.round(x / scales).to(torch.int8), scales

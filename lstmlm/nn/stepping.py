@@ -1,0 +1,99 @@
+"""One token at a time: a step of a recurrent layer as plain products, for streams and generation.
+
+torch's fused kernels are made for windows; for a single token they take several times as long as
+reading the weights once from memory, which is what a step must do.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lstmlm.nn.int8 import Int8Rows
+
+Weights = Tensor | Int8Rows  # shape (columns, inner)
+Matrix = tuple[Weights, Tensor | None]  # and the biases, shape (columns,)
+
+
+class Steps(Protocol):
+    """What a layer says of its equations."""
+
+    def of_input(self) -> Matrix:
+        """Return what the input is multiplied with."""
+        ...
+
+    def of_state(self) -> list[Matrix]:
+        """Return what the hidden state is multiplied with, and the cell, if it is."""
+        ...
+
+    def advance(
+        self, from_input: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the state after a step, given its products; shapes (B, H), (B, cell_size)."""
+        ...
+
+
+def one_token(layer: Steps, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Read a token, without gradients.
+
+    Parameters
+    ----------
+    layer : Steps
+        A recurrent layer.
+    x : Tensor, shape (B, input_size)
+        The token, embedded.
+    hidden, cell : Tensor, shape (B, H) and (B, cell_size)
+        The state before.
+
+    Returns
+    -------
+    hidden, cell : Tensor, shape (B, H) and (B, cell_size)
+        The state after; the hidden state is the layer's output.
+    """
+    return next_state(layer, product(x, *layer.of_input()), hidden, cell)
+
+
+def next_state(
+    layer: Steps, from_input: Tensor, hidden: Tensor, cell: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the state after a token of which the input's product is known; see `one_token`."""
+    first, *others = (
+        product(part, *matrix)
+        for part, matrix in zip((hidden, cell), layer.of_state(), strict=False)
+    )
+    return layer.advance(from_input, sum(others, first), hidden, cell)
+
+
+def product(x: Tensor, weight: Weights, bias: Tensor | None) -> Tensor:
+    """Return ``F.linear(x, weight, bias)``; a single row by the product of matrix and vector."""
+    if isinstance(weight, Int8Rows):
+        return weight.product(x, bias)
+    if len(x) != 1 or x.ndim != 2:
+        return F.linear(x, weight, bias)
+    row = x[0]
+    found = weight.mv(row) if bias is None else torch.addmv(bias, weight, row)
+    return found.unsqueeze(0)
+
+
+def lstm_state(
+    gates: Tensor, cell: Tensor, peepholes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return an LSTM's state after its gates i, f, g, o, not yet squashed, shape (B, 4H).
+
+    Peepholes are those of i, f and o, shape (3, H); see `lstmlm.nn.peephole`.
+    """
+    i, f, g, o = gates.chunk(4, dim=1)
+    if peepholes is not None:
+        i, f = torch.addcmul(i, peepholes[0], cell), torch.addcmul(f, peepholes[1], cell)
+    after = torch.addcmul(f.sigmoid() * cell, i.sigmoid(), g.tanh())
+    if peepholes is not None:
+        o = torch.addcmul(o, peepholes[2], after)
+    return o.sigmoid() * after.tanh(), after
+
+
+def gru_state(from_input: Tensor, from_state: Tensor, hidden: Tensor) -> Tensor:
+    """Return a GRU's state after its products, for r, z and the candidate, shape (B, 3H) each."""
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = from_input.chunk(3, 1), from_state.chunk(3, 1)
+    candidate = torch.addcmul(n_x, (r_x + r_h).sigmoid(), n_h).tanh()
+    return torch.lerp(candidate, hidden, (z_x + z_h).sigmoid())
