@@ -2,33 +2,47 @@
 
 from lstmlm import metrics
 from lstmlm.config import DecodeConfig
+from lstmlm.decoding import Completion
+from lstmlm.detector import PerplexityDetector
 from lstmlm.errors import (
     CheckpointError,
     DivergenceError,
+    JobError,
     LstmlmError,
     MissingExtraError,
     ModelFolderError,
     ParameterError,
+    SessionClosedError,
+    SessionStateError,
     TextError,
     TextTypeError,
 )
 from lstmlm.estimator import LSTMLanguageModel
 from lstmlm.measures import Evaluation
 from lstmlm.scoring import ScoredText
+from lstmlm.session import ScoredToken, Session, Sessions
 from lstmlm.training import Epoch
 
 __all__ = [
     "CheckpointError",
+    "Completion",
     "DecodeConfig",
     "DivergenceError",
     "Epoch",
     "Evaluation",
+    "JobError",
     "LSTMLanguageModel",
     "LstmlmError",
     "MissingExtraError",
     "ModelFolderError",
     "ParameterError",
+    "PerplexityDetector",
     "ScoredText",
+    "ScoredToken",
+    "Session",
+    "SessionClosedError",
+    "SessionStateError",
+    "Sessions",
     "TextError",
     "TextTypeError",
     "metrics",

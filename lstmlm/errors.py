@@ -8,7 +8,10 @@
     ├── TextTypeError       (TypeError)          something among the texts is not a str
     ├── DivergenceError     (FloatingPointError) a training's loss stopped being finite
     ├── ModelFolderError    (ValueError)         a folder that is no model, or a damaged one
+    ├── SessionStateError   (ValueError)         no state of a session, or of another model's
+    ├── SessionClosedError  (RuntimeError)       a session is fed after it was finished
     ├── CheckpointError     (OSError)            a checkpoint can't be written or read
+    ├── JobError            (ValueError)         a job that can't begin here, or not be gone on with
     ├── InputFileError      (OSError)            a file of texts that can't be read
     ├── DiskFullError       (OSError)            no room for the temporary files of a fit
     └── MissingExtraError   (ImportError)        a package that an extra brings isn't installed
@@ -44,8 +47,20 @@ class ModelFolderError(LstmlmError, ValueError):
     """A folder does not hold a model that can be loaded, or may not be written to."""
 
 
+class SessionStateError(LstmlmError, ValueError):
+    """Bytes are not the state of a session, or of a session with another model."""
+
+
+class SessionClosedError(LstmlmError, RuntimeError):
+    """A session was fed, or asked, after it had been finished."""
+
+
 class CheckpointError(LstmlmError, OSError):
     """A folder can't hold checkpoints, or a checkpoint in it is damaged."""
+
+
+class JobError(LstmlmError, ValueError):
+    """A file job can't begin where it shall, or can't be gone on with."""
 
 
 class InputFileError(LstmlmError, OSError):

@@ -133,13 +133,17 @@ class Scorer:
                 spans = np.concatenate([spans, np.full((1, 2), len(text))])
                 yield ScoredText(text, [*tokens, ""], spans, -text_nats)
 
-    def log_probs(self, texts: Iterable[str], batch_size: int) -> Iterator[float]:
-        """Yield each text's log-probability in nats, added in float64."""
+    def nats(self, texts: Iterable[str], batch_size: int) -> Iterator[NDArray[np.float32]]:
+        """Yield minus the log-probability of each text's tokens, the end mark's last, in nats."""
         state = None
         for pool in pools(texts, batch_size):
-            nats, state = self._nats(self.tokenizer.encode(pool), state)
-            for text_nats in nats:
-                yield -float(text_nats.sum(dtype=np.float64))
+            of_pool, state = self._nats(self.tokenizer.encode(pool), state)
+            yield from of_pool
+
+    def log_probs(self, texts: Iterable[str], batch_size: int) -> Iterator[float]:
+        """Yield each text's log-probability in nats, added in float64."""
+        for nats in self.nats(texts, batch_size):
+            yield -float(nats.sum(dtype=np.float64))
 
     def tally(self, texts: Iterable[str], batch_size: int, *, accuracy: bool = False) -> Tally:
         """Add up texts; with `accuracy` also the tokens that the model thought likeliest."""

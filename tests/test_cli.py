@@ -307,7 +307,8 @@ def test_score_keeps_a_rows_fields(lstmlm, model, tmp_path, name):
     done = lstmlm(
         "score", model, tmp_path / "in.jsonl", "--field", "body", "--out", tmp_path / name
     )
-    assert (done.status, done.out, done.err) == (0, "", "")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.split()[:2] == ["rows", "2"]
     opened = gzip.open if name.endswith(".gz") else open
     with opened(tmp_path / name, "rt", encoding="utf-8", newline="") as file:
         written = [json.loads(line) for line in file.read().split("\n")[:-1]]
@@ -331,21 +332,82 @@ def test_score_of_nothing_is_an_empty_file(lstmlm, model, tmp_path):
     assert (tmp_path / "out.jsonl").read_text() == ""
 
 
-def test_score_replaces_an_older_file_when_it_is_complete(lstmlm, model, tmp_path):
+def test_score_does_not_write_over_what_is_there(lstmlm, model, corpus, tmp_path):
     out = tmp_path / "out.jsonl"
     out.write_text("old\n")
-    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 3}\n')
-    done = lstmlm("score", model, tmp_path / "bad.jsonl", "--out", out)
-    assert done.status == 2
-    assert done.err == (
-        f"lstmlm: {tmp_path / 'bad.jsonl'}:2: the field 'text' is a int; a string is needed.\n"
+    done = lstmlm("score", model, corpus, "--out", out)
+    message = (
+        f"{out} is there already and is no job's; nothing was written. Give a new name, or remove "
+        "it first."
     )
+    assert (done.status, done.out, done.err) == (2, "", f"lstmlm: {message}\n")
     assert out.read_text() == "old\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "out.jsonl"]
-    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n')
-    assert lstmlm("score", model, tmp_path / "bad.jsonl", "--out", out).status == 0
-    assert json.loads(out.read_text())["text"] == "fine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "out.jsonl"]
+
+
+def test_score_puts_bad_rows_aside(lstmlm, model, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "fine"}\n{"text": 3}\n{"text": "too"}\n')
+    error = f"{path}:2: the field 'text' is a int; a string is needed."
+    done = lstmlm("score", model, path)
+    assert (done.status, done.err) == (0, f"lstmlm: {error}\n")
+    assert [row["text"] for row in done.rows] == ["fine", "too"]
+    done = lstmlm("score", model, path, "--out", tmp_path / "out")
+    assert (done.status, done.err) == (0, "")
+    rows, failures, *_ = (line.split() for line in done.out.splitlines())
+    assert (rows[:2], failures[:2]) == (["rows", "2"], ["failures", "1"])
+    (row,) = map(json.loads, (tmp_path / "out" / "errors.jsonl").read_text().splitlines())
+    assert row == {"file": str(path), "at": 17, "error": error}
+
+
+def test_score_goes_on_with_a_job(lstmlm, model, corpus, tmp_path):
+    score = ["score", model, corpus, "--out", tmp_path / "out", "--shard-bytes", "60"]
+    assert lstmlm(*score, "--jobs", "2").status == 0
+    done = lstmlm(*score)
+    assert done.status == 2
+    assert "go on with it with --resume" in done.err
+    assert lstmlm(*score, "--resume").status == 0
+
+
+def test_score_splits_rows_by_perplexity(lstmlm, estimator, model, corpus, tmp_path):
+    perplexities = [row["perplexity"] for row in figures(estimator, LINES)]
+    limit = sorted(perplexities)[len(LINES) // 2] + 0.01
+    expected = [text for text, one in zip(LINES, perplexities, strict=True) if one <= limit]
+    done = lstmlm("score", model, corpus, "--max-perplexity", limit)
+    assert [row["text"] for row in done.rows] == expected
+    out = tmp_path / "out.jsonl"
+    done = lstmlm("score", model, corpus, "--max-perplexity", limit, "--out", out)
+    kept = [json.loads(line)["text"] for line in out.read_text("utf-8").splitlines()]
+    assert kept == expected
+    assert f"rejected {len(LINES) - len(expected)}" in " ".join(done.out.split())
+
+
+def test_score_writes_standard_input_to_a_file(lstmlm, model, tmp_path):
+    out = tmp_path / "out.jsonl"
+    done = lstmlm("score", model, "-", "--out", out, stdin=b"the cat\nthe dog\n")
+    assert done.status == 0
+    assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == [
+        "the cat",
+        "the dog",
+    ]
+    done = lstmlm("score", model, "-", "--out", tmp_path / "b.jsonl", "--resume", stdin=b"a\n")
+    assert "reads standard input can't be gone on with" in done.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resume"], "--resume needs an --out to go on with."),
+        (["--max-perplexity", "-1"], "max_perplexity=-1.0 is not valid; "),
+        (["--format", "csv"], "format='csv' is not valid; format is 'jsonl' or 'parquet'."),
+        (["--scheduler", "tcp://127.0.0.1:1", "--out", "new"], "--scheduler needs --backend dask."),
+        (["--backend", "abacus", "--out", "new"], "--backend abacus is none of joblib's: "),
+    ],
+)
+def test_score_with_a_wrong_option(lstmlm, model, corpus, flags, message):
+    done = lstmlm("score", model, corpus, *flags)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"lstmlm: {message}")
+    assert done.err.count("\n") == 1
 
 
 def test_score_writes_what_json_can_hold_and_utf8_cannot(lstmlm, estimator, model, tmp_path):
@@ -746,12 +808,11 @@ def test_train_with_nothing_held_out(lstmlm, corpus, tmp_path):
     assert (done.status, done.err) == (2, f"lstmlm: {message}\n")
 
 
-@pytest.mark.parametrize("command", ["train", "score", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_inputs_that_cant_be_read(lstmlm, model, tmp_path, command):
     (tmp_path / "latin.txt").write_bytes("fine\ncafé\n".encode("latin-1"))
     before = {
         "train": ["train", "--out", tmp_path / "new", *FLAGS],
-        "score": ["score", model, "--out", tmp_path / "new.jsonl"],
         "evaluate": ["evaluate", model],
     }[command]
     for name, message in (
@@ -776,7 +837,7 @@ def test_a_model_that_is_none(lstmlm, corpus, tmp_path, command):
 
 def test_outputs_that_cant_be_written(lstmlm, model, corpus, tmp_path):
     for name, message in (
-        ("out.csv", "--out {out} must end in .jsonl or .jsonl.gz, or be - alone."),
+        ("out.csv", "--out {out} must be a folder, or end in .jsonl, .jsonl.gz or .parquet."),
         ("no/out.jsonl", "--out {out}: there is no folder {out.parent}."),
     ):
         out = tmp_path / name

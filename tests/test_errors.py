@@ -15,6 +15,9 @@ HOSTS = {
     errors.InputFileError: OSError,
     errors.MissingExtraError: ImportError,
     errors.DiskFullError: OSError,
+    errors.JobError: ValueError,
+    errors.SessionClosedError: RuntimeError,
+    errors.SessionStateError: ValueError,
 }
 
 

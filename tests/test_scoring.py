@@ -12,6 +12,7 @@ from tiny import CHINESE, TEXTS, fitted, network
 
 from lstmlm import ParameterError, ScoredText, TextError, TextTypeError, scoring
 from lstmlm.defaults import scoring_precision
+from lstmlm.estimator.workers import TASKS_AHEAD
 from lstmlm.model import RecurrentLM
 from lstmlm.scoring import inference, pools
 from lstmlm.text import WHITE_SPACE
@@ -343,3 +344,39 @@ def test_the_products_of_a_token_are_counted():
     assert model.n_products == layers + 6 * 4 + (9 + 1) * 4
     model = RecurrentLM(vocab_size=50, embedding_dim=4, hidden_size=6, num_layers=1)
     assert model.n_products == 24 * (4 + 6) + 6 * 4 + 50 * 4
+
+
+# ---- by workers ----
+
+
+@pytest.fixture(scope="module")
+def two_workers(lm):
+    return copy.copy(lm).set_params(n_jobs=2)
+
+
+def test_workers_give_the_same_in_the_same_order(lm, two_workers):
+    texts = TEXTS * 3
+    pairs = [(text, number) for number, text in enumerate(texts)]
+    found = list(two_workers.pipe(iter(pairs), batch_size=7, as_tuples=True))
+    assert [number for _, number in found] == list(range(len(texts)))
+    expected = lm.pipe(texts, batch_size=7)
+    for (one, _), other in zip(found, expected, strict=True):
+        assert (one.text, one.tokens) == (other.text, other.tokens)
+        np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-5, atol=5e-6)
+
+
+def test_workers_read_a_bounded_number_ahead(two_workers):
+    asked = count()
+    piped = two_workers.pipe((TEXTS[next(asked) % len(TEXTS)] for _ in count()), batch_size=2)
+    next(piped)
+    assert next(asked) <= 2 * 2 * TASKS_AHEAD + 1
+    piped.close()
+
+
+def test_workers_leave_out_what_the_error_handler_takes(two_workers):
+    refused = []
+    found = two_workers.pipe(
+        ["a cat", 3, "a dog"], error_handler=lambda text, error: refused.append(text)
+    )
+    assert [scored.text for scored in found] == ["a cat", "a dog"]
+    assert refused == [3]

@@ -16,6 +16,7 @@ from lstmlm import DivergenceError, LSTMLanguageModel
 from lstmlm.batches import Corpus, rows_of, sort_rows, walk
 from lstmlm.config import TrainConfig
 from lstmlm.estimator import language_model
+from lstmlm.estimator.given import plan_of
 from lstmlm.fitting import Fitted, fit_language_model
 from lstmlm.model import RecurrentLM
 from lstmlm.optim import FINAL_RATE, rate_at
@@ -246,7 +247,7 @@ def interrupted(when: Callable[[Report], bool], **params: object) -> tuple[Fitte
         fitted = fit_language_model(
             ALTERNATING,
             OTHERWISE,
-            lm._plan(),
+            plan_of(lm),
             device=torch.device("cpu"),
             seed=0,
             watch=interrupting(when),

@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from lstmlm.cli.scoring import evaluate, score
+from lstmlm.cli.evaluating import evaluate
+from lstmlm.cli.scoring import score
 from lstmlm.cli.showing import demo, info
 from lstmlm.cli.training import train
 from lstmlm.cli.writing import generate

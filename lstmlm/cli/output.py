@@ -1,50 +1,23 @@
 """Where results and messages go."""
 
 import contextlib
-import gzip
-import io
-import json
-import math
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
-from lstmlm.errors import InputFileError, ParameterError
-from lstmlm.jobs import STDIN
-from lstmlm.text import readable
+from lstmlm import jobs
 
 FILE_WIDTH = 10_000  # characters; no table's row is wrapped where no one looks at it
-
-
-@contextlib.contextmanager
-def open_output(out: str) -> Iterator[TextIO]:
-    """Open standard output, or a file that appears under its name when it is complete."""
-    if out == STDIN:
-        yield sys.stdout
-        return
-    target = Path(out)
-    if not out.endswith((".jsonl", ".jsonl.gz")):
-        raise ParameterError(f"--out {out} must end in .jsonl or .jsonl.gz, or be - alone.")
-    if not target.parent.is_dir():
-        raise InputFileError(f"--out {out}: there is no folder {target.parent}.")
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    os.close(handle)
-    try:
-        opened = gzip.open if out.endswith(".gz") else io.open
-        with opened(temporary, "wt", encoding="utf-8", newline="\n") as file:
-            yield file
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager
@@ -55,6 +28,16 @@ def counting(done: str) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
         yield lambda: progress.advance(task)
+
+
+@contextlib.contextmanager
+def bytes_done() -> Iterator[Callable[[jobs.Progress], None]]:
+    """Show a bar of the bytes that a job has read, and the time left."""
+    console = errors()
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("")
+        yield lambda at: progress.update(task, total=at.bytes_in_all, completed=at.bytes_done)
 
 
 def errors() -> Console:
@@ -84,18 +67,3 @@ def table(*headings: str, words: int = 1) -> Table:
         else:
             empty.add_column(heading, justify="right", no_wrap=True)
     return empty
-
-
-def finite(value: Any) -> Any:
-    """Return figures as JSON can hold them: None for what is infinite or no number."""
-    if isinstance(value, dict):
-        return {name: finite(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def as_json(fields: dict[str, Any]) -> str:
-    """Write JSON as one reads it; escaped where it holds what UTF-8 cannot, a lone surrogate."""
-    written = json.dumps(fields, ensure_ascii=False)
-    return json.dumps(fields) if readable(written) != written else written

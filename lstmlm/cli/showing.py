@@ -12,7 +12,8 @@ from rich.table import Table
 import lstmlm
 from lstmlm import demo as demonstration
 from lstmlm.cli.options import AsJson, Model
-from lstmlm.cli.output import as_json, finite, show, table
+from lstmlm.cli.output import show, table
+from lstmlm.jobs import as_json, finite
 from lstmlm.measures import perplexity
 from lstmlm.progress import clock
 from lstmlm.storage import FILES, FORMAT_VERSION, MANIFEST

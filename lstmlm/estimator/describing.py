@@ -1,6 +1,7 @@
 """The estimator's methods that turn texts into numbers for other estimators."""
 
 from collections.abc import Iterable
+from functools import wraps
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -111,3 +112,17 @@ class DescribesText(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []  # float32 comes out, whatever text went in
         return tags
+
+
+def _naming_texts(wrapped: Any) -> Any:
+    """Let a method's texts be given by their name too: scikit-learn's wrapper names them X."""
+
+    @wraps(wrapped)
+    def method(self: DescribesText, texts: Iterable[str], *args: Any, **named: Any) -> Any:
+        return wrapped(self, texts, *args, **named)
+
+    return method
+
+
+for _name in ("transform", "fit_transform"):
+    setattr(DescribesText, _name, _naming_texts(getattr(DescribesText, _name)))

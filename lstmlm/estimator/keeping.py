@@ -48,6 +48,27 @@ class KeepsModel(BaseEstimator):
         check_is_fitted(self)
         _save(self, folder)
 
+    def quantize(self) -> Self:
+        """Return a copy with weights in int8, for scoring, streaming and generation on the CPU.
+
+        Each row of weights is rounded to whole numbers from -127 to 127 times a scale, and so is
+        each row of activations when it is multiplied with them. A stream is read several times as
+        fast, and the model takes a quarter of the memory. Its figures differ by a few thousandths:
+        compare `perplexity` before and after. The copy can be saved, but not trained further.
+
+        Returns
+        -------
+        LSTMLanguageModel
+
+        Raises
+        ------
+        ParameterError
+            If it is quantized already.
+        """
+        check_is_fitted(self)
+        copied: Self = _quantized(self)
+        return copied
+
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "auto") -> Self:
         """Read a model that `save` wrote. No code in the folder is run.
@@ -100,13 +121,28 @@ def _save(estimator: Any, folder: str | os.PathLike[str]) -> None:
         # What lstmlm.defaults made of the vocabulary; another version may make something else.
         "cutoffs": estimator.module_.cutoffs,
         "embedding_scale": estimator.module_.embedding_scale,
+        "quantized": estimator.module_.quantized,
         "history": [asdict(epoch) for epoch in estimator.history_],
     }
-    tensors = dict(estimator.module_.named_parameters())  # names a shared one once
+    tensors = estimator.module_.tensors()
     ranks = estimator.tokenizer_.ranks
     # A copy: joblib may have mapped them read-only. Holes among the backend's ids have no rank.
     ranks = torch.tensor(ranks[ranks > 0])
     save_folder(folder, config, estimator.tokenizer_.backend.to_str(), tensors | {RANKS: ranks})
+
+
+def _quantized(estimator: Any) -> Any:
+    """Return a copy of a fitted estimator, on the CPU, with a quantized network."""
+    module = estimator.module_
+    if module.quantized:
+        raise ParameterError("the model is quantized already.")
+    plan = Plan.of(estimator.params_)
+    kept = {"cutoffs": module.cutoffs, "embedding_scale": module.embedding_scale}
+    architecture = describe_architecture(plan.model, estimator.vocab_size_) | kept
+    small = module.quantize(into=allocate(architecture | {"quantized": True}))
+    copied = copy.copy(estimator)
+    copied._adopt(Fitted(estimator.tokenizer_, small, plan, estimator.history_))
+    return copied.set_params(device="cpu")
 
 
 def _load(
@@ -146,7 +182,8 @@ def _kept_rules(config: dict[str, Any]) -> dict[str, Any]:
     edges = [0, *map(int, cutoffs), int(config["vocab_size"])]
     if any(low >= high for low, high in pairwise(edges)) or not 0 < scale < math.inf:
         raise ParameterError(f"cutoffs {cutoffs} or embedding_scale {scale} fit no network")
-    return {"cutoffs": edges[1:-1], "embedding_scale": scale}
+    quantized = bool(config.get("quantized", False))  # not in folders of the first version
+    return {"cutoffs": edges[1:-1], "embedding_scale": scale, "quantized": quantized}
 
 
 def _read_module(
@@ -154,13 +191,13 @@ def _read_module(
 ) -> tuple[RecurrentLM, Tensor]:
     with torch.device("meta"):
         sketch = RecurrentLM(**architecture)
-    shapes = {name: tuple(p.shape) for name, p in sketch.named_parameters()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in sketch.tensors().items()}
     tensors = read_tensors(shapes | {RANKS: (architecture["vocab_size"] - 1,)})
     ranks = tensors.pop(RANKS)
     module = allocate(architecture)
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(tensors[name])
+        for name, tensor in module.tensors().items():
+            tensor.copy_(tensors[name])
     return module, ranks
 
 

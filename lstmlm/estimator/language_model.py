@@ -1,29 +1,26 @@
 """`LSTMLanguageModel`: parameters and fitting."""
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sklearn.utils import Tags
 from sklearn.utils.metadata_routing import UNUSED
 
-from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
 from lstmlm.errors import ParameterError
 from lstmlm.estimator.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from lstmlm.estimator.describing import DescribesText
 from lstmlm.estimator.documented import DocumentedOnline
-from lstmlm.estimator.given import given_tokenizer
+from lstmlm.estimator.given import plan_of, resume_of
 from lstmlm.estimator.keeping import KeepsModel
 from lstmlm.estimator.reading import ReadsText
 from lstmlm.estimator.seeds import seed_of
 from lstmlm.estimator.showing import ShowsTraining
+from lstmlm.estimator.streaming import StreamsText
 from lstmlm.estimator.writing import WritesText
 from lstmlm.fitting import (
     Fitted,
     Momentum,
     Plan,
-    Resume,
     choose_device,
     fit_language_model,
     fit_partially,
@@ -32,15 +29,13 @@ from lstmlm.progress import TrainingProgress
 from lstmlm.text import check_iterable
 from lstmlm.training import Report
 
-_WARM_START_RULE = Rule(help="Go on from the last fit.", kind=bool)
-_VERBOSE_RULE = Rule(help="0: silent; 1: show the training's progress.", kind=int, low=0)
-
 
 class LSTMLanguageModel(
     CallbackSupportMixin,
     DocumentedOnline,
     ReadsText,
     WritesText,
+    StreamsText,
     DescribesText,
     ShowsTraining,
     KeepsModel,
@@ -127,6 +122,8 @@ class LSTMLanguageModel(
         products a token on, as with 650 units and a softmax over 10,000 words): float32's figures
         agree to 1e-5 whatever a text is scored with, bf16's to 1e-3. A fitted model scores as the
         parameter is set at the time.
+    n_jobs : int, optional
+        Processes in which `pipe` scores, as joblib counts them.
     random_state : int, RandomState or None
         Of the first weights, dropout, the order of texts, and generation. The same int gives the
         same weights, bit for bit on the CPU with the same number of threads, where epochs and not
@@ -200,6 +197,7 @@ class LSTMLanguageModel(
         checkpoint_dir: Any = None,
         device: Any = "auto",
         precision: Any = "auto",
+        n_jobs: Any = None,
         random_state: Any = None,
         verbose: Any = 0,
     ) -> None:
@@ -236,6 +234,7 @@ class LSTMLanguageModel(
         self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.precision = precision
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
@@ -276,7 +275,7 @@ class LSTMLanguageModel(
         callback (``set_callbacks``, scikit-learn 1.9) may stop it after an epoch, with the same
         weights and no warning.
         """
-        plan = self._plan()
+        plan = plan_of(self)
         device = choose_device(self.device)
         seed = seed_of(self.random_state)
         start = self._fitted() if self.warm_start and hasattr(self, "module_") else None
@@ -295,7 +294,7 @@ class LSTMLanguageModel(
                 seed=seed,
                 watch=watch,
                 start=start,
-                resume=self._resume(),
+                resume=resume_of(self),
             )
         self._adopt(fitted)
         tasks.finish(fitted)
@@ -327,7 +326,7 @@ class LSTMLanguageModel(
         ParameterError
             If a parameter is out of its range, or does not fit the network that is there.
         """
-        plan = self._plan()
+        plan = plan_of(self)
         start = self._fitted() if hasattr(self, "module_") else None
         with TrainingProgress(enabled=self.verbose > 0) as show:
             fitted, momentum = fit_partially(
@@ -343,30 +342,6 @@ class LSTMLanguageModel(
         self._momentum = momentum
         return self
 
-    def _resume(self) -> Resume | None:
-        """Say where checkpoints go."""
-        if self.checkpoint_dir is None:
-            return None
-        return Resume(Path(self.checkpoint_dir), any_seed=self.random_state is None)
-
-    def _plan(self) -> Plan:
-        """Check all parameters."""
-        _VERBOSE_RULE.check("verbose", self.verbose)
-        _WARM_START_RULE.check("warm_start", self.warm_start)
-        if not isinstance(self.checkpoint_dir, str | os.PathLike | None):
-            raise ParameterError(
-                f"checkpoint_dir={self.checkpoint_dir!r} is not valid; checkpoint_dir is the path "
-                "of a folder, or None."
-            )
-        DecodeConfig.merged(self.generation_config)
-        values = self.get_params(deep=False)
-        return Plan(
-            tokenizer=given_tokenizer(self.tokenizer),
-            text=TextConfig.of(values),
-            model=ModelConfig.of(values),
-            train=TrainConfig.of(values),
-        )
-
     def _adopt(self, fitted: Fitted) -> None:
         """Take over what a fit or a folder gave: all attributes at once."""
         self.tokenizer_ = fitted.tokenizer
@@ -379,7 +354,11 @@ class LSTMLanguageModel(
         self.__dict__.pop("_momentum", None)
 
     def _fitted(self) -> Fitted:
-        """Return what the last fit left."""
+        """Return what the last fit left, to be trained further."""
+        if self.module_.quantized:
+            raise ParameterError(
+                "a quantized model can't be trained further; train the one that it was made from."
+            )
         plan = Plan.of(self.params_)
         return Fitted(self.tokenizer_, self.module_, plan, self.history_)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
@@ -12,10 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import Rule
 from lstmlm.defaults import scoring_precision
+from lstmlm.estimator.fingerprints import fingerprint_of
+from lstmlm.estimator.workers import in_order, loaded_model, n_workers, one_thread
 from lstmlm.fitting import has_fast_bf16
 from lstmlm.measures import Evaluation, Tally
 from lstmlm.model import RecurrentLM
-from lstmlm.scoring import Scorer
+from lstmlm.scoring import ScoredText, Scorer, pools
+from lstmlm.storage import workspace
 from lstmlm.text import Tokenizer, check_iterable, check_pair, check_text, each_text
 
 SCORE_BATCH = 2048  # texts that are read together at most
@@ -30,6 +34,8 @@ class ReadsText(BaseEstimator):
     tokenizer_: Tokenizer
     module_: RecurrentLM
     params_: dict[str, Any]
+    device_: torch.device
+    n_jobs: Any
     __metadata_request__score: ClassVar = {"texts": UNUSED}  # the data, not what goes with them
 
     def score(self, texts: Iterable[str], y: Any = None) -> float:
@@ -115,6 +121,9 @@ class ReadsText(BaseEstimator):
     ) -> Iterator[Any]:
         """Score texts as they come: lazily, in order, in bounded memory.
 
+        With `n_jobs` worker processes do it, each on one thread, and some more batches are read
+        ahead; `batch_size=1`, a GPU or ``context="stream"`` make it one process all the same.
+
         Parameters
         ----------
         texts : iterable of str
@@ -135,7 +144,15 @@ class ReadsText(BaseEstimator):
         scorer = self._scorer()
         _BATCH_RULE.check("batch_size", batch_size)
         check_iterable(texts)
-        return _pipe(scorer, texts, batch_size, as_tuples=as_tuples, error_handler=error_handler)
+
+        def score(texts: Iterable[str]) -> Iterator[ScoredText]:
+            # A stream's texts depend on each other, and a GPU has one user.
+            alone = scorer.stream or batch_size == 1 or self.device_.type != "cpu"
+            if alone or n_workers(self.n_jobs) == 1:
+                return scorer.pipe(texts, batch_size)
+            return _by_workers(self, texts, batch_size)
+
+        return _pipe(score, texts, as_tuples=as_tuples, error_handler=error_handler)
 
     def _scorer(self) -> Scorer:
         check_is_fitted(self)
@@ -145,16 +162,38 @@ class ReadsText(BaseEstimator):
 def scorer_of(estimator: Any, *, stream: bool) -> Scorer:
     """Return what scores texts with a fitted language model, in the precision it is set to."""
     module = estimator.module_
-    precision = scoring_precision(
-        estimator.precision, module.n_products, fast_bf16=has_fast_bf16(module.device)
-    )
+    fast_bf16 = has_fast_bf16(module.device)
+    precision = scoring_precision(estimator.precision, module.n_products, fast_bf16=fast_bf16)
+    if module.quantized:
+        precision = "float32"  # of what isn't in int8
     return Scorer(module, estimator.tokenizer_, stream=stream, precision=precision)
 
 
+def _by_workers(estimator: Any, texts: Iterable[str], batch_size: int) -> Iterator[ScoredText]:
+    """Score texts in other processes, which load the model from a folder."""
+    with workspace() as folder:
+        estimator.save(folder / "model")
+        model = (
+            type(estimator).load,
+            str(folder / "model"),
+            "cpu",
+            fingerprint_of(estimator).hex(),
+        )
+        tasks = ((model, pool) for pool in pools(texts, batch_size))
+        for scored in in_order(_score_pool, tasks, estimator.n_jobs):
+            yield from scored
+
+
+def _score_pool(task: tuple[tuple[Any, ...], list[str]]) -> list[ScoredText]:
+    """Score a pool of texts: a worker's whole work."""
+    model, texts = task
+    with one_thread():
+        return list(scorer_of(loaded_model(*model), stream=False).pipe(texts, len(texts)))
+
+
 def _pipe(
-    scorer: Scorer,
+    score: Callable[[Iterable[str]], Iterator[ScoredText]],
     items: Iterable[Any],
-    batch_size: int,
     *,
     as_tuples: bool,
     error_handler: Callable[[Any, Exception], None] | None,
@@ -175,6 +214,6 @@ def _pipe(
             companions.append(companion)
             yield text
 
-    for scored in scorer.pipe(texts(), batch_size):
+    for scored in score(texts()):
         companion = companions.popleft()
         yield (scored, companion) if as_tuples else scored

@@ -15,6 +15,7 @@ tokenizer's types follow in the order of their frequency in the training text.
 """
 
 from lstmlm.text.foreign import ForeignTokenizer, foreign_tokenizer, written_form
+from lstmlm.text.incoming import REACH, Incoming
 from lstmlm.text.learning import learn_tokenizer
 from lstmlm.text.raw import (
     WHITE_SPACE,
@@ -36,11 +37,13 @@ __all__ = [
     "END",
     "FOREIGN",
     "KINDS",
+    "REACH",
     "UNKNOWN",
     "WHITE_SPACE",
     "Decoder",
     "ForeignTokenizer",
     "Ids",
+    "Incoming",
     "Kind",
     "Tokenizer",
     "check_iterable",

@@ -108,6 +108,16 @@ class Tokenizer:
             for encoding in encodings
         ]
 
+    def pre_tokens(self, text: str) -> list[tuple[int, int]]:
+        """Return where each pre-token of a text starts and ends: what no token reaches out of."""
+        encoding = self.backend.encode(readable(text), add_special_tokens=False)
+        found: dict[int, tuple[int, int]] = {}
+        for number, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
+            assert number is not None
+            first, last = found.get(number, (start, end))
+            found[number] = min(first, start), max(last, end)
+        return list(found.values())
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text that ids stand for; end marks are passed over."""
         decoder = self.decoder()

@@ -1,0 +1,119 @@
+"""`quantize`: int8 weights for reading, streaming and writing."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from tiny import ENGLISH, TEXTS, fitted
+
+from lstmlm import LSTMLanguageModel, ModelFolderError, ParameterError
+from lstmlm.nn.int8 import Int8Matrix, quantised
+
+KINDS = [
+    {"cell": "lstm", "output": "softmax"},
+    {"cell": "gru", "output": "adaptive"},
+    {"cell": "peephole_lstm", "peephole": "diagonal", "output": "softmax"},
+    {"cell": "peephole_lstm", "peephole": "full", "output": "adaptive"},
+    {"cell": "lstm", "output": "adaptive", "tie_weights": False},
+]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: " ".join(map(str, kind.values())))
+def lm(request) -> LSTMLanguageModel:
+    return fitted(tokenizer="word", **request.param)
+
+
+@pytest.fixture(scope="module")
+def small(lm) -> LSTMLanguageModel:
+    return lm.quantize()
+
+
+def test_a_product_is_that_of_the_rounded_numbers():
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*s, generator=generator) for s in ((5, 40), (30, 40), (30,)))
+    (q_x, s_x), (q_w, s_w) = quantised(x), quantised(weight)
+    expected = (q_x.double() @ q_w.double().T) * s_x.double() * s_w.double().T + bias.double()
+    matrix = Int8Matrix(30, 40).take(weight)
+    found = matrix.rows.product(x, bias)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+    for row in range(5):  # to the last bit
+        assert torch.equal(matrix.rows.product(x[row : row + 1], bias)[0], found[row])
+    assert (found - (x @ weight.T + bias)).norm() < 0.02 * found.norm()
+    chosen = matrix.rows.chosen(x, torch.arange(5)) + bias[:5]
+    torch.testing.assert_close(chosen, found.diagonal())
+    torch.testing.assert_close(matrix.rows.product(torch.zeros(1, 40), bias)[0], bias)
+
+
+def test_figures_are_near_those_of_the_model(lm, small):
+    assert small.perplexity(TEXTS) == pytest.approx(lm.perplexity(TEXTS), rel=0.02)
+    for one, other in zip(small.pipe(TEXTS), lm.pipe(TEXTS), strict=True):
+        np.testing.assert_allclose(one.log_probs, other.log_probs, atol=0.3)
+
+
+def test_a_text_has_one_figure_whatever_its_company(small):
+    together = small.score_samples(TEXTS)
+    alone = [small.score_samples([text])[0] for text in TEXTS]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_log_probabilities_sum_to_one(small):
+    module = small.module_
+    features = torch.randn(7, module.head.width)
+    sums = module.head.log_probs(features).exp().sum(-1)
+    torch.testing.assert_close(sums, torch.ones(7))
+    targets = torch.arange(7) * 3
+    chosen = module.head.log_probs(features).gather(1, targets.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(-module.head.nll(features, targets), chosen)
+    best = module.head.log_probs(features).argmax(-1)
+    assert torch.equal(module.head.best(features), best)
+
+
+def test_it_streams_and_writes(small):
+    session = small.session()
+    tokens = session.feed(ENGLISH[0]) + session.end_text()
+    (scored,) = small.pipe([ENGLISH[0]])
+    np.testing.assert_allclose([t.log_prob for t in tokens], scored.log_probs, rtol=1e-4, atol=1e-5)
+    assert isinstance(small.generate(["the cat"], max_new_tokens=5, random_state=0)[0], str)
+    assert small.transform(ENGLISH).shape == (len(ENGLISH), 16 + 6)
+
+
+def test_it_is_a_quarter_of_the_size(small):
+    large, little = (
+        sum(t.numel() * t.element_size() for t in lm.module_.tensors().values())
+        for lm in (fitted(tokenizer="word", hidden_size=64, embedding_dim=64),
+                   fitted(tokenizer="word", hidden_size=64, embedding_dim=64).quantize())
+    )  # fmt: skip
+    assert little < 0.35 * large
+
+
+def test_it_can_be_kept(small, tmp_path):
+    small.save(tmp_path / "small")
+    for other in (LSTMLanguageModel.load(tmp_path / "small"), pickle.loads(pickle.dumps(small))):
+        assert other.module_.quantized
+        assert other.score_samples(TEXTS).tolist() == small.score_samples(TEXTS).tolist()
+        other.session(small.session().state)  # it is the same model
+
+
+def test_a_damaged_folder_is_refused(small, tmp_path):
+    small.save(tmp_path / "small")
+    config = tmp_path / "small" / "config.json"
+    config.write_text(config.read_text().replace('"quantized": true', '"quantized": false'))
+    with pytest.raises(ModelFolderError):
+        LSTMLanguageModel.load(tmp_path / "small")
+
+
+def test_the_model_itself_stays_as_it_is(lm):
+    before = copy.deepcopy(lm.module_.state_dict())
+    lm.quantize()
+    after = lm.module_.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_it_cant_be_trained_further_or_quantized_again(small):
+    for train in (small.partial_fit, copy.deepcopy(small).set_params(warm_start=True).fit):
+        with pytest.raises(ParameterError, match="a quantized model can't be trained further"):
+            train(TEXTS)
+    with pytest.raises(ParameterError, match="quantized already"):
+        small.quantize()
