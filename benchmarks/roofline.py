@@ -3,7 +3,8 @@
     python benchmarks/roofline.py --data FOLDER
 
 FOLDER holds WikiText-2 as wikitext-2/. The model has two layers of 650, tied embeddings, 33,278
-words and the head that `fit` chooses; 20 lanes, windows of 35. Three things are measured in turn:
+words and the head that `fit` chooses; windows of 35, in 20 lanes as `fit` has them, and in more,
+over which the optimiser and the casts of weights are spread. Three things are measured in turn:
 
 - what a step of training and a window of scoring take;
 - every matrix product in them by itself, in the precision and the shapes that they have there
@@ -37,7 +38,7 @@ from lstmlm.optim import make_optimiser, rate_at
 from lstmlm.scoring import inference, tally_rows
 from lstmlm.training.loop import _Trainer
 
-LANES, WINDOW, SIZE, LAYERS = 20, 35, 650, 2
+WINDOW, SIZE, LAYERS = 35, 650, 2
 SCORED_LINES, SCORED_LENGTH = 128, 64
 GROUPS = {
     "LSTM kernels (their products and their gates)": ("mkldnn_rnn", "lstm"),
@@ -149,16 +150,16 @@ def groups(work: Callable[[], object], repeat: int) -> list[dict[str, object]]:
     return [{"group": g, "share": f"{t / whole:.0%}"} for g, t in times.most_common()]
 
 
-def training_step(lm: LSTMLanguageModel, corpus: Corpus) -> Callable[[], object]:
+def training_step(lm: LSTMLanguageModel, corpus: Corpus, lanes: int) -> Callable[[], object]:
     """Return what takes a step of a real training each time it is called."""
     config = TrainConfig(
-        max_epochs=9, batch_size=LANES, bptt_length=WINDOW, learning_rate=1e-3, weight_decay=0.01,
+        max_epochs=9, batch_size=lanes, bptt_length=WINDOW, learning_rate=1e-3, weight_decay=0.01,
         precision=lm.params_["precision"],
     )  # fmt: skip
     model = lm.module_
     trainer = _Trainer(model, corpus, None, config, make_optimiser(model, config), rate_at, 0, None)
     model.train()
-    steps = trainer.each_step(shuffled_groups(trainer.rows, LANES, WINDOW, trainer.rng))
+    steps = trainer.each_step(shuffled_groups(trainer.rows, lanes, WINDOW, trainer.rng))
     return lambda: next(steps)
 
 
@@ -187,6 +188,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--lanes", type=int, nargs="+", default=[20, 40, 80])
     args = parser.parse_args()
     print(machine(), end="\n\n")
     lines = read(args.data, "wikitext-2", "train")
@@ -197,7 +199,8 @@ def main() -> None:
     texts = lm.tokenizer_.encode(lines)
     corpus = Corpus.of(texts, 0).as_stream()
     with kept_buffers():
-        train(lm, corpus)
+        for lanes in args.lanes:
+            train(lm, corpus, lanes)
         score(lm, Corpus.of([text for text in texts if len(text) >= SCORED_LENGTH], 0))
     source, target = torch.randn(2**26), torch.empty(2**26)
     copied = 2 * source.nbytes / median_seconds(lambda: target.copy_(source))
@@ -205,13 +208,19 @@ def main() -> None:
     print(f"Copying moves {copied / 1e9:.0f} GB/s; AdamW moves {28 * weights / 1e6:.0f} MB a step.")
 
 
-def train(lm: LSTMLanguageModel, corpus: Corpus) -> None:
+def train(lm: LSTMLanguageModel, corpus: Corpus, lanes: int) -> None:
     """Measure a step of training."""
-    step = training_step(lm, corpus)
-    took, places = median_seconds(step, 60), LANES * WINDOW
-    forward = forward_products(lm.module_, LANES, WINDOW, tail_rows(lm, corpus.ids, places))
+    step = training_step(lm, corpus, lanes)
+    took, places = median_seconds(step, 60), lanes * WINDOW
+    forward = forward_products(lm.module_, lanes, WINDOW, tail_rows(lm, corpus.ids, places))
     dtype = torch.bfloat16 if lm.params_["precision"] == "bf16" else torch.float32
-    report("A step of training", took, places, [*forward, *backward_products(forward)], dtype)
+    report(
+        f"A step of training, {lanes} lanes",
+        took,
+        places,
+        [*forward, *backward_products(forward)],
+        dtype,
+    )
     print(table(groups(step, 30)), end="\n\n")
 
 

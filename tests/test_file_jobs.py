@@ -463,3 +463,53 @@ def test_null_in_parquet_is_a_bad_row(model, tmp_path):
     assert list(read_piece(Piece(str(path))))[1] == BadRow(
         str(path), 2, f"{path}, row 2: the field 'text' is a NoneType; a string is needed."
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
+def test_a_file_that_the_system_cant_read_is_put_aside(model, corpus, tmp_path):
+    path = "/proc/self/mem"  # nothing is mapped at its beginning
+    summary = score_files(model, [path, str(corpus)], tmp_path / "out")
+    assert (summary.rows, summary.failures) == (len(LINES), 1)
+    (error,) = rows_in(tmp_path / "out", "errors.jsonl")
+    assert error == {
+        "file": path,
+        "at": None,
+        "error": f"{path} can't be read: [Errno 5] Input/output error.",
+    }
+
+
+SMALL_DISK = "mkdir -p {disk} && mount -t tmpfs -o size=256k tmpfs {disk} && {command}"
+
+
+def in_namespace(command: str) -> list[str]:
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", command]
+
+
+def can_mount(tmp_path: Path) -> bool:
+    try:
+        command = SMALL_DISK.format(disk=tmp_path / "tried", command="true")
+        return subprocess.run(in_namespace(command), capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def test_a_full_disk_leaves_what_is_finished(model, corpus, tmp_path):
+    if not can_mount(tmp_path):
+        pytest.skip("needs the right to mount a small disk")
+    corpus.write_text(corpus.read_text("utf-8") * 40)
+    score = (
+        f"{sys.executable} -m lstmlm score {model} {corpus} --out {tmp_path}/disk/out "
+        "--shard-bytes 2000 --jobs 1"
+    )
+    look = f"echo status $?; ls {tmp_path}/disk/out/.shards | wc -l; ls -A {tmp_path}/disk/out"
+    command = SMALL_DISK.format(disk=tmp_path / "disk", command=f"({score}; {look})")
+    done = subprocess.run(in_namespace(command), capture_output=True, text=True, timeout=120)
+    status, n_finished, *files = done.stdout.splitlines()
+    assert status == "status 2"
+    assert done.stderr.startswith(f"lstmlm: the disk that holds {tmp_path}/disk/out")
+    assert done.stderr.endswith(
+        " is full. What is finished is kept: make room and run the same command again with "
+        "--resume.\n"
+    )
+    assert int(n_finished) > 3
+    assert not [name for name in files if name.startswith(".unfinished")]
