@@ -299,6 +299,22 @@ def test_texts_in_pieces_have_the_ids_of_the_whole(kind, several, n_chars):
         assert ends == np.cumsum(list(map(len, expected))).tolist()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=50)
+@given(several=st.lists(awkward_texts(), max_size=4), n_chars=st.integers(1, 9))
+def test_long_texts_have_the_same_ids_and_spans_as_short_ones(kind, several, n_chars):
+    tokenizer = learned(kind)
+    whole = tokenizer.encode_with_spans(several)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmlm.text.tokenizer.LONG_CHARS", 3)
+        patch.setattr("lstmlm.text.raw.PIECE_CHARS", n_chars)
+        patch.setattr("lstmlm.text.raw.ENCODE_CHARS", 3 * n_chars)
+        ids, with_spans = tokenizer.encode(several), tokenizer.encode_with_spans(several)
+    for one, (other, spans), (expected, where) in zip(ids, with_spans, whole, strict=True):
+        assert one.tolist() == other.tolist() == expected.tolist()
+        assert spans.tolist() == where.tolist()
+
+
 def test_pieces_are_cut_where_they_may_be_and_no_later_than_they_must():
     text = "aa bb  cc\ndd" + "e" * 40 + " f"
     with pytest.MonkeyPatch.context() as patch:

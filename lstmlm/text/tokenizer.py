@@ -11,13 +11,14 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from lstmlm.text.raw import WHITE_SPACE, readable
+from lstmlm.text.raw import WHITE_SPACE, in_pieces, readable
 
 Kind = Literal["bpe", "char", "word", "foreign"]
 FOREIGN: Literal["foreign"] = "foreign"
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != FOREIGN)
 Ids = NDArray[np.int32]
 
+LONG_CHARS = 1 << 17  # of a text that is encoded in pieces, where it may be cut
 END = 0
 UNKNOWN = "<unk>"
 
@@ -63,7 +64,18 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return each text's ids, without an end mark."""
-        return [self.ranks[encoding.ids] for encoding in self._encoded(texts)]
+        if self._all_short(texts):
+            return [self.ranks[encoding.ids] for encoding in self._encoded(texts)]
+        return [
+            np.concatenate([self.encode_pieces(*some)[0] for some in in_pieces([text], cut=True)])[
+                :-1
+            ]
+            for text in texts
+        ]
+
+    def _all_short(self, texts: Sequence[str]) -> bool:
+        """Return whether texts may be encoded as they are: of long ones what is made is large."""
+        return not self.has_safe_cuts or all(len(text) <= LONG_CHARS for text in texts)
 
     def encode_pieces(
         self, pieces: Sequence[str], last: Sequence[bool]
@@ -97,6 +109,20 @@ class Tokenizer:
 
     def encode_with_spans(self, texts: Sequence[str]) -> list[tuple[Ids, NDArray[np.int64]]]:
         """Return each text's ids and their spans, shape (n_tokens, 2): start and end characters."""
+        if self._all_short(texts):
+            return self._with_spans(texts)
+        return [self._long_with_spans(text) for text in texts]
+
+    def _long_with_spans(self, text: str) -> tuple[Ids, NDArray[np.int64]]:
+        ids, spans, at = [], [], 0
+        for pieces, _ in in_pieces([text], cut=True):
+            for piece, (of_piece, where) in zip(pieces, self._with_spans(pieces), strict=True):
+                ids.append(of_piece)
+                spans.append(where + at)
+                at += len(piece)
+        return np.concatenate(ids), np.concatenate(spans)
+
+    def _with_spans(self, texts: Sequence[str]) -> list[tuple[Ids, NDArray[np.int64]]]:
         encodings = self.backend.encode_batch(
             [readable(text) for text in texts], add_special_tokens=False
         )
