@@ -109,7 +109,7 @@ class PerplexityDetector(OutlierMixin, BaseEstimator):
             )
         with workspace() as folder:
             kept = rereadable(check_iterable(texts), folder)
-            self.estimator_ = clone(given).fit(kept)
+            self.estimator_ = clone(given).fit(kept, None)
             scores = self.score_samples(kept)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self

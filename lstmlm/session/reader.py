@@ -80,10 +80,10 @@ class Reader:
     def _read_one(self, ids: Ids, state: State) -> tuple[list[NDArray[np.float32]], State]:
         parts = []
         with inference(self.model):
-            for part in np.split(ids, range(READ_TOKENS, len(ids), READ_TOKENS)):
-                nats, state = self._window(part[None], state)
-                parts.append(nats.cpu().numpy())
-        return [-np.concatenate(parts) if len(parts) > 1 else -parts[0]], state
+            for start in range(0, len(ids), READ_TOKENS):
+                nats, state = self._window(ids[None, start : start + READ_TOKENS], state)
+                parts.append(-nats.cpu().numpy())
+        return [parts[0] if len(parts) == 1 else np.concatenate(parts)], state
 
     def _read_sorted(
         self, texts: list[Ids], state: State
