@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Positions = NDArray[np.signedinteger[Any]]
 
 MIN_PIECE = 1000  # tokens; no text shorter than this is cut for the sake of more lanes
+READ_IDS = 1 << 19  # that are read from a file at a time
 SAMPLE_PIECES = 100  # of a corpus of fewer texts, which a sample is put together from
 POOL_GROUPS = 50  # groups of rows that are sorted by length together in training
 
@@ -84,6 +85,16 @@ class Corpus:
             ends = begins + (last - first) // (SAMPLE_PIECES * stride)
         pairs = zip(begins.tolist(), ends.tolist(), strict=True)
         return np.concatenate([self.ids[begin:end] for begin, end in pairs]).astype(np.int32)
+
+    def types(self, vocab_size: int) -> NDArray[np.bool_]:
+        """Return, for each of `vocab_size` ids, whether it occurs in one of the texts."""
+        seen = np.zeros(vocab_size, dtype=np.bool_)
+        gaps = np.flatnonzero(self.begins[1:] != self.ends[:-1])  # texts mostly lie end to end
+        firsts, lasts = self.begins[np.append(0, gaps + 1)], self.ends[np.append(gaps, -1)]
+        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+            for at in range(first, last, READ_IDS):
+                seen[self.ids[at : min(at + READ_IDS, last)]] = True
+        return seen
 
     def split(
         self, fraction: float, rng: np.random.Generator

@@ -193,6 +193,7 @@ def tally_rows(
     *,
     accuracy: bool = False,
     precision: str = "float32",
+    known: Tensor | None = None,
 ) -> tuple[Tally, State | None]:
     """Sum the nats and the tokens of rows (and correct guesses); a tally's other counts stay 0.
 
@@ -210,6 +211,8 @@ def tally_rows(
         Whether to count the tokens that the model thought likeliest.
     precision : {"float32", "bf16"}
         See `inference`.
+    known : Tensor of bool, shape (V,), optional
+        Which ids count; those of others are read, and nothing more.
 
     Returns
     -------
@@ -220,8 +223,11 @@ def tally_rows(
     nats, tokens, correct = 0.0, 0, 0
     with inference(model, precision):
         for seen in read_windows(model, ids, rows, start):
-            nats += float(model.head.nll(seen.features, seen.targets).sum(dtype=torch.float64))
-            tokens += len(seen.positions)
+            nll = model.head.nll(seen.features, seen.targets)
+            if known is not None:
+                nll = nll[known[seen.targets]]
+            nats += float(nll.sum(dtype=torch.float64))
+            tokens += len(nll)
             if accuracy:
                 correct += int((model.head.best(seen.features) == seen.targets).sum())
             start = seen.state

@@ -1,5 +1,7 @@
 """Lanes and windows: every token counts exactly once, whatever is read side by side."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,6 +120,21 @@ def test_split_holds_out_whole_texts_of_about_the_fraction(lengths, fraction, se
     # Whole texts until there is enough, but never more than half of them.
     assert heldout.n_tokens - max(lengths) < wanted
     assert heldout.n_tokens >= wanted or heldout.n_texts == corpus.n_texts // 2
+
+
+@given(lengths, st.floats(0.01, 0.9), st.integers(0, 9), st.integers(1, 9))
+def test_types_are_those_of_the_texts(lengths, fraction, seed, read_at_once):
+    corpus = corpus_of(lengths)
+    ids = np.random.default_rng(seed).integers(0, 50, size=len(corpus.ids), dtype=np.int32)
+    corpus = replace(corpus, ids=ids)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmlm.batches.READ_IDS", read_at_once)
+        for part in corpus.split(fraction, np.random.default_rng(seed)):
+            if part is None:
+                continue
+            ranges = zip(part.begins, part.ends, strict=True)
+            expected = {int(i) for begin, end in ranges for i in ids[begin:end]}
+            assert set(np.flatnonzero(part.types(50)).tolist()) == expected
 
 
 def test_split_holds_out_near_the_fraction_of_many_texts():

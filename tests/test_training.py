@@ -125,6 +125,20 @@ def test_the_held_out_loss_is_what_scoring_says_of_those_texts(context):
     assert said == pytest.approx(-scored.sum() / (7 + 0 + 5 + 3), rel=1e-5)
 
 
+def test_held_out_tokens_of_a_type_that_training_never_met_do_not_count():
+    lm = unfitted(tokenizer="word", max_epochs=2).set_params(early_stopping=True)
+    lm.fit(["a b c d"] * 30, validation=["a b zebra c", "yak"])
+    unknown = lm.tokenizer_.unknown_id
+    nats = []
+    for text, scored in zip(["a b zebra c", "yak"], lm.pipe(["a b zebra c", "yak"]), strict=True):
+        (ids,) = lm.tokenizer_.encode([text])
+        known = np.append(ids != unknown, True)
+        nats += (-scored.log_probs[known]).tolist()
+    assert len(nats) == 3 + 2
+    best = min(epoch.heldout_loss for epoch in lm.history_)
+    assert best == pytest.approx(np.mean(nats), rel=1e-5)
+
+
 def test_without_early_stopping_nothing_is_held_out():
     lm = unfitted(tokenizer="char", max_epochs=2).fit(TEXTS)
     assert [record.heldout_loss for record in lm.history_] == [None, None]

@@ -123,6 +123,7 @@ class _Trainer:
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(model.device).manual_seed(seed)
         self.rows = cut_in_lanes(corpus, self.n_rows, warm_up=self.window)
+        self.known = None if heldout is None else self.known_types()
         self.began = time.monotonic()
         self.seconds = seconds
         self.heldout_seconds: float | None = None
@@ -273,7 +274,7 @@ class _Trainer:
         self.model.eval()
         lanes = cut_in_lanes(self.heldout, HELDOUT_LANES, warm_up=self.window)
         with returned_buffers():
-            tally, _ = tally_rows(self.model, self.heldout.ids, lanes)
+            tally, _ = tally_rows(self.model, self.heldout.ids, lanes, known=self.known)
         loss = tally.nats / tally.tokens
         self.model.train()
         self.heldout_seconds = time.monotonic() - start
@@ -282,6 +283,18 @@ class _Trainer:
             self.best_loss, self.since_best = loss, 0
             self.best = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         return loss
+
+    def known_types(self) -> Tensor | None:
+        """Return which ids the training text has, if the held-out text has any of them.
+
+        Of the others nothing can be learned but that they don't occur, and held-out text would get
+        the worse for it the better that is learned. Where every word is a type of its own that was
+        0.6 nats a token on WikiText-2, and decided which weights were kept.
+        """
+        assert self.heldout is not None
+        known = self.corpus.types(self.model.vocab_size)
+        shared = known & self.heldout.types(self.model.vocab_size)
+        return torch.from_numpy(known).to(self.model.device) if shared.any() else None
 
     def settle(self) -> None:
         """Leave the best weights in the model, ready to score."""

@@ -21,7 +21,8 @@ class Epoch:
     train_loss : float
         Mean nats a token over the epoch, under dropout and while the weights moved.
     heldout_loss : float or None
-        Mean nats a token of the held-out text after the epoch; None where nothing is held out.
+        Mean nats a token of the held-out text after the epoch, tokens of types that the training
+        text doesn't have left out; None where nothing is held out.
     learning_rate : float
         At the end of the epoch.
     """
