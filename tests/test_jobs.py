@@ -171,8 +171,8 @@ def test_a_folder_without_texts(tmp_path, write):
     write("in/table.csv", "x")
     folder = str(tmp_path / "in")
     assert fault(folder) == (
-        f"{folder}: no file in this folder ends in .txt, .text, .md, .jsonl, .ndjson (or these and "
-        ".gz)."
+        f"{folder}: no file in this folder ends in .txt, .text, .md, .jsonl, .ndjson, .parquet (or "
+        "these and .gz or .zst)."
     )
 
 

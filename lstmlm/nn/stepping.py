@@ -72,7 +72,7 @@ def product(x: Tensor, weight: Weights, bias: Tensor | None) -> Tensor:
     """Return ``F.linear(x, weight, bias)``; a single row by the product of matrix and vector."""
     if isinstance(weight, Int8Rows):
         return weight.product(x, bias)
-    if len(x) != 1 or x.ndim != 2:
+    if len(x) != 1 or x.ndim != 2 or torch.is_autocast_enabled(x.device.type):
         return F.linear(x, weight, bias)
     found = _times_vector(weight, x[0])
     return (found if bias is None else found.add_(bias)).unsqueeze(0)

@@ -67,14 +67,14 @@ def all_of(session: Session, chunks: list[str] | list[bytes]) -> list[ScoredToke
     return [token for chunk in chunks for token in session.feed(chunk)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(chunks=chunked())
 def test_chunks_do_not_matter(streaming, chunks):
     session = streaming.session()
     assert_same(all_of(session, chunks) + session.end_text(), whole(streaming, "".join(chunks)))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(text=long_texts(), data=st.data())
 def test_bytes_may_be_cut_inside_a_character(streaming, text, data):
     text = text.encode("utf-8", "replace").decode()
@@ -85,7 +85,7 @@ def test_bytes_may_be_cut_inside_a_character(streaming, text, data):
     assert_same(all_of(session, chunks) + session.end_text(), whole(streaming, text))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(chunks=chunked(), kept=st.integers(0, 8))
 def test_a_session_goes_on_from_its_state_and_its_copy_does_too(streaming, chunks, kept):
     session = streaming.session()
@@ -98,7 +98,7 @@ def test_a_session_goes_on_from_its_state_and_its_copy_does_too(streaming, chunk
         assert_same(before + rest, expected)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(streams=st.lists(chunked(), min_size=1, max_size=5))
 def test_one_of_many_is_as_alone(streaming, streams):
     together = streaming.sessions(len(streams))
@@ -111,7 +111,7 @@ def test_one_of_many_is_as_alone(streaming, streams):
         assert_same(got[i] + tokens, whole(streaming, "".join(streams[i])))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(lines=st.lists(texts(), min_size=1, max_size=5))
 def test_an_end_mark_a_line_gives_the_figure_of_evaluate(lm, stream_lm, lines):
     if not lm.tokenizer_.has_safe_cuts:
@@ -123,7 +123,7 @@ def test_an_end_mark_a_line_gives_the_figure_of_evaluate(lm, stream_lm, lines):
         assert nats == pytest.approx(model.evaluate(lines).nats, rel=1e-5, abs=5e-6)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(chunks=chunked())
 def test_what_is_held_back_and_the_state_do_not_grow(streaming, chunks):
     session = streaming.session()
