@@ -288,8 +288,8 @@ class _Trainer:
         """Return which ids the training text has, if the held-out text has any of them.
 
         Of the others nothing can be learned but that they don't occur, and held-out text would get
-        the worse for it the better that is learned. Where every word is a type of its own that was
-        0.6 nats a token on WikiText-2, and decided which weights were kept.
+        the worse for it the better that is learned. Where every word is a type of its own they were
+        2.1 % of the tokens held out of WikiText-2.
         """
         assert self.heldout is not None
         known = self.corpus.types(self.model.vocab_size)
