@@ -3,7 +3,7 @@ from itertools import count, islice
 
 import numpy as np
 import pytest
-from tiny import TEXTS, fitted
+from tiny import TEXTS, fitted, unfitted
 
 from lstmlm import features, scoring
 from lstmlm.features import FIGURES, describe_texts, feature_names
@@ -67,3 +67,10 @@ def test_a_word_that_is_not_known_is_counted_and_bytes_always_are():
         np.float32(1 / 3)
     ]
     assert column(fitted(tokenizer="bpe").transform(["the zebra"]), "unknown_rate") == [0]
+
+
+def test_texts_may_be_given_by_their_name(lm):
+    by_name = lm.transform(texts=TEXTS)
+    assert (by_name == lm.transform(TEXTS)).all()
+    fresh = unfitted(tokenizer="word", max_epochs=1)
+    assert fresh.fit_transform(texts=TEXTS).shape == by_name.shape

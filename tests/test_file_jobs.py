@@ -237,7 +237,8 @@ def interrupted(model: Path, corpus: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("out", ["out", "out.jsonl"])
 def test_finished_shards_are_not_scored_again(model, corpus, tmp_path, out):
-    score_files(model, [str(corpus)], tmp_path / "whole" / out, SMALL) if out == "out" else None
+    if out == "out":
+        score_files(model, [str(corpus)], tmp_path / "whole" / out, SMALL)
     (tmp_path / "cut").mkdir()
     interrupted(model, corpus, tmp_path / "cut" / out)
     seen: list[Progress] = []

@@ -1,6 +1,8 @@
 """`quantize`: int8 weights for reading, streaming and writing."""
 
 import copy
+import hashlib
+import json
 import pickle
 
 import numpy as np
@@ -100,7 +102,15 @@ def test_a_damaged_folder_is_refused(small, tmp_path):
     small.save(tmp_path / "small")
     config = tmp_path / "small" / "config.json"
     config.write_text(config.read_text().replace('"quantized": true', '"quantized": false'))
-    with pytest.raises(ModelFolderError):
+    manifest = tmp_path / "small" / "MANIFEST.json"
+    facts = json.loads(manifest.read_text())
+    data = config.read_bytes()
+    facts["files"]["config.json"] = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+    }
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(ModelFolderError, match=r"does not fit config\.json"):
         LSTMLanguageModel.load(tmp_path / "small")
 
 

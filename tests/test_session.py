@@ -166,6 +166,16 @@ def test_a_model_that_was_trained_further_is_another_one(tmp_path):
         lm.session(state)
 
 
+def test_a_stream_that_is_named_twice_moves_once(lm):
+    sessions = lm.sessions(2)
+    sessions.feed({0: "a cat"})
+    assert [token.text for token in sessions.end_text([0, 0])[0]] == ["cat", ""]
+    expected = lm.session()
+    expected.feed("a cat")
+    expected.end_text()
+    assert sessions.state(0) == expected.state
+
+
 def test_sessions_need_a_number(lm):
     with pytest.raises(ParameterError, match="n=0"):
         lm.sessions(0)

@@ -78,7 +78,7 @@ class KeepsModel(BaseEstimator):
         folder : path
             Its name.
         device : str or torch.device, default "auto"
-            Where the model shall work.
+            Where the model shall work; one that was quantized does on the CPU.
 
         Returns
         -------
@@ -173,7 +173,8 @@ def _load(
     tokenizer = _read_tokenizer(tokenizer_json, settled["tokenizer"], ranks, folder)
     if params.get("tokenizer") is None and tokenizer.kind == FOREIGN:
         params["tokenizer"] = tokenizer.backend  # it was given as an object
-    return params, Fitted(tokenizer, module.to(device), plan, history)
+    module.to("cpu" if module.quantized else device)
+    return params, Fitted(tokenizer, module, plan, history)
 
 
 def _kept_rules(config: dict[str, Any]) -> dict[str, Any]:

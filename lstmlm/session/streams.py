@@ -106,6 +106,10 @@ class Sessions:
         ----------
         streams : iterable of int, optional
             Their numbers.
+
+        Returns
+        -------
+        dict of int to list of ScoredToken
         """
         rows = self._rows(range(len(self)) if streams is None else streams)
         tokens = self._advance(rows, [self._incoming[row].end() for row in rows])
@@ -170,7 +174,7 @@ class Sessions:
         return likeliest_next(reader.model, reader.tokenizer, state, n, after=text)
 
     def _rows(self, streams: Iterable[int], *, closed_too: bool = False) -> list[int]:
-        rows = list(streams)
+        rows = list(dict.fromkeys(streams))  # one that is named twice moves once
         for row in rows:
             if not isinstance(row, int) or not 0 <= row < len(self):
                 raise ParameterError(
