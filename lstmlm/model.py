@@ -16,7 +16,6 @@ from lstmlm.nn.heads import make_head
 from lstmlm.nn.int8 import Int8Matrix
 from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
-from lstmlm.nn.stepping import one_token
 
 
 class RecurrentLM(nn.Module):
@@ -239,7 +238,7 @@ class RecurrentLM(nn.Module):
     def _one_token(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         hidden, cell = [], []
         for number, layer in enumerate(self._recurrent):
-            x, last_cell = one_token(layer, x, state.hidden[number], state.cell[number])
+            x, last_cell = layer.one_token(x, state.hidden[number], state.cell[number])
             hidden.append(x)
             cell.append(last_cell)
         return x.unsqueeze(1), State(torch.stack(hidden), torch.stack(cell))

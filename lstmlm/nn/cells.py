@@ -32,15 +32,19 @@ from torch.nn import functional as F
 from lstmlm.nn.dropout import dropped_weight
 from lstmlm.nn.loop import run_steps
 from lstmlm.nn.peephole import PeepholeLSTM
-from lstmlm.nn.stepping import Matrix, Steps, gru_state, lstm_state
+from lstmlm.nn.stepping import Matrix, gru_state, lstm_state, products
 
 MAX_FUSED = 512  # units up to which torch's kernel for CPUs is the faster one in bf16
 
 
-class Layer(Steps, Protocol):
+class Layer(Protocol):
     """What every recurrent layer can do."""
 
     cell_size: int
+
+    def one_token(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Read a token; see `LSTM.one_token`."""
+        ...
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights."""
@@ -66,13 +70,9 @@ class _Fused(nn.RNNBase):
     bias_ih_l0: nn.Parameter
     bias_hh_l0: nn.Parameter
 
-    def of_input(self) -> Matrix:
-        """See `lstmlm.nn.stepping.Steps`."""
-        return self.weight_ih_l0, self.bias_ih_l0
-
-    def of_state(self) -> list[Matrix]:
-        """See `lstmlm.nn.stepping.Steps`."""
-        return [(self.weight_hh_l0, self.bias_hh_l0)]
+    def matrices(self) -> list[Matrix]:
+        """Return what the input and the hidden state are multiplied with, and the biases."""
+        return [(self.weight_ih_l0, self.bias_ih_l0), (self.weight_hh_l0, self.bias_hh_l0)]
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights, gate by gate.
@@ -159,11 +159,23 @@ class LSTM(_Fused, nn.LSTM):
                 )
         return outputs, hidden_after.squeeze(0), cell_after.squeeze(0)
 
-    def advance(
-        self, from_input: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `lstmlm.nn.stepping.Steps`."""
-        return lstm_state(from_input + from_state, cell)
+    def one_token(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Read a token by plain products, without gradients: as `step` reads a window of one.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, input_size)
+            The input.
+        hidden, cell : Tensor, shape (B, H) and (B, cell_size)
+            The state before.
+
+        Returns
+        -------
+        hidden, cell : Tensor, shape (B, H) and (B, cell_size)
+            The state after; the hidden state is the layer's output.
+        """
+        from_x, from_h = products((x, hidden), self.matrices())
+        return lstm_state(from_x + from_h, cell)
 
     def _wide_in_bf16(self) -> bool:
         """Return whether a step back through the kernel takes longer than the loop's."""
@@ -209,11 +221,10 @@ class GRU(_Fused, nn.GRU):
                 )
         return outputs, after.squeeze(0), cell
 
-    def advance(
-        self, from_input: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `lstmlm.nn.stepping.Steps`."""
-        return gru_state(from_input, from_state, hidden), cell
+    def one_token(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Read a token; see `LSTM.one_token`."""
+        from_x, from_h = products((x, hidden), self.matrices())
+        return gru_state(from_x, from_h, hidden), cell
 
 
 def make_layer(kind: str, input_size: int, hidden_size: int, *, peephole: str) -> nn.Module:

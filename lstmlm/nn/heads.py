@@ -6,7 +6,6 @@ choices. None of `loss`, `nll` and `best` holds more than 64 MiB of logits at a 
 """
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -155,6 +154,7 @@ class AdaptiveSoftmax(Head):
         The first id of each tail, rising, above 0 and below `vocab_size`.
     """
 
+    first_ids: Tensor
     log_sizes: Tensor
 
     def __init__(
@@ -173,6 +173,7 @@ class AdaptiveSoftmax(Head):
         self.projections = nn.Parameter(torch.zeros(len(cutoffs), width, width))
         log_sizes = torch.tensor([math.log(size) for size in self.sizes[1:]])
         self.register_buffer("log_sizes", log_sizes, persistent=False)
+        self.register_buffer("first_ids", torch.tensor(cutoffs), persistent=False)
 
     @property
     def n_products(self) -> int:
@@ -196,7 +197,7 @@ class AdaptiveSoftmax(Head):
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.loss`."""
-        rows = [self._rows_of_tail(k, targets) for k in range(len(self.sizes) - 1)]
+        in_head, tails = self._head_targets(targets)
         return adaptive_cross_entropy(
             x,
             self._float_rows,
@@ -205,17 +206,16 @@ class AdaptiveSoftmax(Head):
             cluster_bias=self.cluster_bias + self.log_sizes,
             projections=self.projections,
             edges=self.edges,
-            head_targets=self._head_targets(targets),
-            tails=[(of_tail, targets[of_tail]) for of_tail in rows],
+            head_targets=in_head,
+            tails=[(rows, targets[rows]) for rows in tails],
         )
 
     @torch.no_grad()
     def nll(self, x: Tensor, targets: Tensor) -> Tensor:
         """See `Head.nll`."""
-        in_head = self._head_targets(targets)
+        in_head, tails = self._head_targets(targets)
         if len(x) * self.sizes[0] <= BLOCK_LOGITS:
-            head = self._head_logits(x)
-            nll = head.logsumexp(-1) - head.gather(-1, in_head.unsqueeze(-1)).squeeze(-1)
+            nll = _nll(self._head_logits(x), in_head)
         elif isinstance(self.weight, Int8Matrix):
             pairs = (torch.split(each, BLOCK_LOGITS // self.sizes[0] or 1) for each in (x, targets))
             return torch.cat([self.nll(*pair) for pair in zip(*pairs, strict=True)])
@@ -223,9 +223,10 @@ class AdaptiveSoftmax(Head):
             weight = torch.cat([self.weight[: self.sizes[0]], self.cluster_weight])
             bias = torch.cat([self.bias[: self.sizes[0]], self._cluster_biases])
             nll = linear_nll(x, weight, bias, in_head)
-        for k, rows in self._rows_by_tail(targets):
-            inside = targets[rows] - self.edges[k + 1]
-            nll[rows] += linear_nll(self._project(k, x[rows]), *self._tail(k), inside)
+        for k, rows in enumerate(tails):
+            if len(rows):
+                inside = targets[rows] - self.edges[k + 1]
+                nll[rows] += linear_nll(self._project(k, x[rows]), *self._tail(k), inside)
         return nll
 
     def log_probs(self, x: Tensor) -> Tensor:
@@ -276,21 +277,17 @@ class AdaptiveSoftmax(Head):
         ids = slice(self.edges[k + 1], self.edges[k + 2])
         return self.rows[ids], self.bias[ids]
 
-    def _head_targets(self, targets: Tensor) -> Tensor:
-        """Return each target's place in the head: its id, or its tail's class."""
-        first = self.edges[1]
-        tail = torch.bucketize(targets, targets.new_tensor(self.edges[2:-1]), right=True)
-        return torch.where(targets < first, targets, tail + first)
+    def _head_targets(self, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return each target's place in the head, and for each tail the rows whose target it holds.
 
-    def _rows_by_tail(self, targets: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield each tail's number and the rows whose target it holds, where there are any."""
-        for k in range(len(self.sizes) - 1):
-            if len(rows := self._rows_of_tail(k, targets)):
-                yield k, rows
-
-    def _rows_of_tail(self, k: int, targets: Tensor) -> Tensor:
-        low, high = self.edges[k + 1 : k + 3]
-        return ((targets >= low) & (targets < high)).nonzero().squeeze(1)
+        That place is the target's id, or its tail's class.
+        """
+        first, n_tails = self.sizes[0], len(self.log_sizes)
+        tail = torch.bucketize(targets, self.first_ids, right=True)  # 0 is the head itself
+        if not tail.any():
+            return targets, [targets[:0]] * n_tails
+        rows = [(tail == k + 1).nonzero().squeeze(1) for k in range(n_tails)]
+        return torch.where(tail == 0, targets, tail + (first - 1)), rows
 
 
 def make_head(
@@ -316,9 +313,9 @@ def logits(x: Tensor, weight: Weights, bias: Tensor) -> Tensor:
 def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Tensor:
     """Return minus the log-probability of each target under a linear layer and a softmax.
 
-    The norm is a log-sum-exp that runs over blocks of ids, whose logits stay in the processor's
-    cache, while each weight is fetched once for many rows. Under autocast products are taken in its
-    type, all else in the type of the biases.
+    Of many rows the norm is a log-sum-exp that runs over blocks of ids, whose logits stay in the
+    processor's cache, while each weight is fetched once for many rows. Under autocast products are
+    taken in its type, all else in the type of the biases.
 
     Parameters
     ----------
@@ -332,6 +329,8 @@ def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Ten
     Tensor, shape (N,)
         Nats.
     """
+    if len(x) * len(bias) <= BLOCK_LOGITS:
+        return _nll(logits(x, weight, bias), targets)
     dtype = x.dtype if isinstance(weight, Int8Rows) else product_type(x)
     columns = weight if isinstance(weight, Int8Rows) else weight.to(dtype)
     with torch.autocast(x.device.type, enabled=False):
@@ -342,6 +341,11 @@ def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Ten
             )
         ]
     return torch.cat(parts)
+
+
+def _nll(found: Tensor, targets: Tensor) -> Tensor:
+    """Return minus the log-probability of each target, given all logits, shape (N, V)."""
+    return found.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1).neg_()
 
 
 def _log_norm(x: Tensor, weight: Weights, bias: Tensor) -> Tensor:

@@ -44,11 +44,11 @@ class Int8Rows:
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return x W^T + b for x of shape (..., D), shape (..., V)."""
-        q, scales = quantised(x.reshape(-1, x.shape[-1]))
+        q, scales = quantised(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]))
         found = torch.mul(torch._int_mm(q, self.values.T), self.scales).mul_(scales)
         if bias is not None:
             found += bias
-        return found.reshape(*x.shape[:-1], len(self))
+        return found if x.ndim == 2 else found.reshape(*x.shape[:-1], len(self))
 
     def chosen(self, x: Tensor, rows: Tensor) -> Tensor:
         """Return, for each row of x, shape (N, D), its product with one row, shape (N,)."""
@@ -86,8 +86,9 @@ class Int8Matrix(nn.Module):
         """All of them."""
         return Int8Rows(self.values, self.scales)
 
-    def __getitem__(self, rows: slice) -> Int8Rows:
-        return Int8Rows(self.values[rows], self.scales[rows])
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """See `Int8Rows.product`."""
+        return self.rows.product(x, bias)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the rows of ids, of any shape: as an embedding does."""

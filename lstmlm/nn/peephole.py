@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from lstmlm.nn.dropout import dropped_weight
 from lstmlm.nn.loop import run_steps
-from lstmlm.nn.stepping import Matrix, lstm_state
+from lstmlm.nn.stepping import Matrix, lstm_state, products
 
 
 class PeepholeLSTM(nn.Module):
@@ -76,20 +76,15 @@ class PeepholeLSTM(nn.Module):
             self.weight_ch.zero_()
             self.bias.zero_()[self.hidden_size : 2 * self.hidden_size] = 1.0
 
-    def of_input(self) -> Matrix:
-        """See `lstmlm.nn.stepping.Steps`."""
-        return self.weight_ih, self.bias
-
-    def of_state(self) -> list[Matrix]:
-        """See `lstmlm.nn.stepping.Steps`."""
-        seen: list[Matrix] = [(self.weight_hh, None)]
+    def matrices(self) -> list[Matrix]:
+        """Return what the input, the hidden state and perhaps the cell are multiplied with."""
+        seen: list[Matrix] = [(self.weight_ih, self.bias), (self.weight_hh, None)]
         return [*seen, (self.weight_ch, None)] if self.full else seen
 
-    def advance(
-        self, from_input: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `lstmlm.nn.stepping.Steps`."""
-        return lstm_state(from_input + from_state, cell, None if self.full else self.weight_ch)
+    def one_token(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Read a token; see `lstmlm.nn.cells.LSTM.one_token`."""
+        first, *others = products((x, hidden, cell), self.matrices())
+        return lstm_state(sum(others, first), cell, None if self.full else self.weight_ch)
 
     def step(
         self,

@@ -4,7 +4,7 @@ torch's fused kernels are made for windows; for a single token they take several
 reading the weights once from memory, which is what a step must do.
 """
 
-from typing import Protocol
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -16,56 +16,12 @@ MANY_WEIGHTS = 1 << 22  # of a matrix, from which a vector's product with it is 
 BLOCKS = 32  # so many of them
 
 Weights = Tensor | Int8Rows  # shape (columns, inner)
-Matrix = tuple[Weights, Tensor | None]  # and the biases, shape (columns,)
+Matrix = tuple[Tensor, Tensor | None]  # weights, and the biases, shape (columns,)
 
 
-class Steps(Protocol):
-    """What a layer says of its equations."""
-
-    def of_input(self) -> Matrix:
-        """Return what the input is multiplied with."""
-        ...
-
-    def of_state(self) -> list[Matrix]:
-        """Return what the hidden state is multiplied with, and the cell, if it is."""
-        ...
-
-    def advance(
-        self, from_input: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the state after a step, given its products; shapes (B, H), (B, cell_size)."""
-        ...
-
-
-def one_token(layer: Steps, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Read a token, without gradients.
-
-    Parameters
-    ----------
-    layer : Steps
-        A recurrent layer.
-    x : Tensor, shape (B, input_size)
-        The token, embedded.
-    hidden, cell : Tensor, shape (B, H) and (B, cell_size)
-        The state before.
-
-    Returns
-    -------
-    hidden, cell : Tensor, shape (B, H) and (B, cell_size)
-        The state after; the hidden state is the layer's output.
-    """
-    return next_state(layer, product(x, *layer.of_input()), hidden, cell)
-
-
-def next_state(
-    layer: Steps, from_input: Tensor, hidden: Tensor, cell: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the state after a token of which the input's product is known; see `one_token`."""
-    first, *others = (
-        product(part, *matrix)
-        for part, matrix in zip((hidden, cell), layer.of_state(), strict=False)
-    )
-    return layer.advance(from_input, sum(others, first), hidden, cell)
+def products(parts: Iterable[Tensor], matrices: list[Matrix]) -> list[Tensor]:
+    """Return each part times its matrix; parts beyond the matrices are passed over."""
+    return [product(part, *matrix) for part, matrix in zip(parts, matrices, strict=False)]
 
 
 def product(x: Tensor, weight: Weights, bias: Tensor | None) -> Tensor:

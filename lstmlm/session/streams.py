@@ -8,6 +8,7 @@ import torch
 
 from lstmlm.decoding import Completion, likeliest_next
 from lstmlm.errors import ParameterError, SessionClosedError, TextTypeError
+from lstmlm.nn.state import State
 from lstmlm.session.packing import pack, unpack
 from lstmlm.session.reader import Reader
 from lstmlm.text import END, Incoming
@@ -134,7 +135,7 @@ class Sessions:
         """
         (row,) = self._rows([stream], closed_too=True)
         incoming, closed, restored = unpack(state, self._reader)
-        self._state.put(torch.tensor([row]), restored)
+        self._put([row], restored)
         self._incoming[row], self._closed[row] = incoming, closed
 
     def state(self, stream: int) -> bytes:
@@ -148,7 +149,7 @@ class Sessions:
             Its number.
         """
         (row,) = self._rows([stream], closed_too=True)
-        one = self._state.select(torch.tensor([row]))
+        one = self._states_of([row])
         return pack(self._incoming[row], one, self._reader, closed=bool(self._closed[row]))
 
     def complete(self, stream: int, n: int = 5) -> list[Completion]:
@@ -167,7 +168,7 @@ class Sessions:
             raise ParameterError(f"n={n!r} is not valid; it is a whole number from 1 on.")
         (row,) = self._rows([stream])
         reader, (text, _) = self._reader, self._incoming[row].end()
-        state = self._state.select(torch.tensor([row]))
+        state = self._states_of([row])
         (ids,) = reader.tokenizer.encode([text])
         if len(ids):
             state = reader.read([ids], state)[1]
@@ -188,6 +189,15 @@ class Sessions:
                 )
         return rows
 
+    def _states_of(self, rows: list[int]) -> State:
+        return self._state if len(self) == 1 else self._state.select(torch.tensor(rows))
+
+    def _put(self, rows: list[int], state: State) -> None:
+        if len(self) == 1:
+            self._state = state
+        else:
+            self._state.put(torch.tensor(rows), state)
+
     def _advance(
         self, rows: list[int], fed: list[tuple[str, Incoming]], *, marks: bool = False
     ) -> dict[int, list[ScoredToken]]:
@@ -198,16 +208,16 @@ class Sessions:
             texts = [np.append(ids, np.int32(END)) for ids in texts]
         reading = [number for number, ids in enumerate(texts) if len(ids)]
         log_probs: list[list[float]] = [[] for _ in rows]
-        picked = torch.tensor([rows[number] for number in reading])
         if reading:
+            moved = [rows[number] for number in reading]
             scored, after = self._reader.read(
-                [texts[number] for number in reading], self._state.select(picked)
+                [texts[number] for number in reading], self._states_of(moved)
             )
             for number, found in zip(reading, scored, strict=True):
                 log_probs[number] = found.tolist()
             if marks and not self._reader.carries:
                 after = self._reader.fresh.repeat(len(reading))
-            self._state.put(picked, after)
+            self._put(moved, after)
         tokens = {}
         for row, (text, rest), (_, spans), values in zip(
             rows, fed, encoded, log_probs, strict=True

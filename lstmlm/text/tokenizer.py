@@ -123,9 +123,7 @@ class Tokenizer:
         return np.concatenate(ids), np.concatenate(spans)
 
     def _with_spans(self, texts: Sequence[str]) -> list[tuple[Ids, NDArray[np.int64]]]:
-        encodings = self.backend.encode_batch(
-            [readable(text) for text in texts], add_special_tokens=False
-        )
+        encodings = self._encodings(texts)
         return [
             (
                 self.ranks[encoding.ids],
@@ -165,6 +163,14 @@ class Tokenizer:
         new_rank = np.empty(len(by_count), dtype=np.int32)
         new_rank[by_count] = np.arange(1, len(by_count) + 1, dtype=np.int32)
         return replace(self, ranks=np.where(self.ranks > 0, new_rank[self.ranks - 1], 0))
+
+    def _encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        """Encode texts; a batch of one would wake threads for nothing."""
+        if len(texts) == 1:
+            return [self.backend.encode(readable(texts[0]), add_special_tokens=False)]
+        return self.backend.encode_batch(
+            [readable(text) for text in texts], add_special_tokens=False
+        )
 
     def _encoded(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         readable_texts = [readable(text) for text in texts]

@@ -28,6 +28,10 @@ PARTS = [
     "漢" * 130,
 ]
 
+# The same sums in another order differ in the last bit of a float32, and a network that learnt fast
+# makes more of a difference over hundreds of steps: 2.5e-5 was seen after 460.
+DRIFT = 1e-4
+
 
 def long_texts() -> st.SearchStrategy[str]:
     parts = st.lists(st.sampled_from([*PARTS, *TEXTS[:4]]), max_size=12).map("".join)
@@ -60,7 +64,7 @@ def assert_same(tokens: list[ScoredToken], expected: list[ScoredToken]) -> None:
     assert [token[:3] for token in tokens] == [token[:3] for token in expected]
     log_probs = [token.log_prob for token in tokens]
     wanted = [token.log_prob for token in expected]
-    np.testing.assert_allclose(log_probs, wanted, rtol=1e-5, atol=5e-6)
+    np.testing.assert_allclose(log_probs, wanted, rtol=1e-5, atol=DRIFT)
 
 
 def all_of(session: Session, chunks: list[str] | list[bytes]) -> list[ScoredToken]:
