@@ -20,8 +20,8 @@ install: $(STAMP) ## make .venv with everything in it; nothing to do the second 
 demo: install ## train on real English for two minutes, then score and write text
 	@.venv/bin/lstmlm demo
 
-test: install ## run every test, the examples in docstrings included (ARGS="-k state" selects)
-	@$(RUN) pytest $(ARGS)
+test: install ## run every test, the examples in docstrings included, on all cores (ARGS="-k state" selects)
+	@$(RUN) pytest --numprocesses=logical --dist=worksteal $(ARGS)
 
 check: install ## lint, format, types, import floors
 	@$(RUN) ruff check .

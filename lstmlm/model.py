@@ -16,6 +16,7 @@ from lstmlm.nn.heads import make_head
 from lstmlm.nn.int8 import Int8Matrix
 from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
+from lstmlm.nn.stepping import product
 
 
 class RecurrentLM(nn.Module):
@@ -249,7 +250,9 @@ class RecurrentLM(nn.Module):
 
     def project(self, outputs: Tensor) -> Tensor:
         """Return the head's features, shape (..., D), of the last layer's outputs, (..., H)."""
-        return outputs if self.projection is None else cast(Tensor, self.projection(outputs))
+        if self.projection is None:
+            return outputs
+        return product(outputs, cast(nn.Parameter, self.projection.weight), None)
 
     @property
     def _recurrent(self) -> list[Layer]:

@@ -15,6 +15,8 @@ from lstmlm.text import END, Ids, Tokenizer
 
 READ_TOKENS = 1 << 13  # of all rows that are read at a time
 
+FEW_TOKENS = 3  # of one stream, that are sooner read one by one
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -78,10 +80,10 @@ class Reader:
         return log_probs, after
 
     def _read_one(self, ids: Ids, state: State) -> tuple[list[NDArray[np.float32]], State]:
-        parts = []
+        parts, size = [], READ_TOKENS if len(ids) > FEW_TOKENS else 1
         with inference(self.model):
-            for start in range(0, len(ids), READ_TOKENS):
-                nats, state = self._window(ids[None, start : start + READ_TOKENS], state)
+            for start in range(0, len(ids), size):
+                nats, state = self._window(ids[None, start : start + size], state)
                 parts.append(-nats.cpu().numpy())
         return [parts[0] if len(parts) == 1 else np.concatenate(parts)], state
 
