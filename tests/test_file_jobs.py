@@ -448,6 +448,13 @@ def test_parquet_faults_end_a_job_before_it_begins(model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_field_of_what_has_none_ends_a_job_before_it_begins(model, tmp_path):
+    (tmp_path / "in.txt").write_text("the cat\n")
+    with pytest.raises(InputFileError, match=r"field='body' names .+in\.txt\) none is either"):
+        score_files(model, [str(tmp_path)], tmp_path / "out", ScoreSettings(field="body"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_wrong_field_ends_a_job_before_it_begins(model, tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text('{"txt": "the cat"}\n')

@@ -376,7 +376,7 @@ def _empty_model():
     return models.WordLevel({}, unk_token="<unk>")
 
 
-@pytest.mark.parametrize("tokenizer", [7, None, ["bpe"], object(), str.split], ids=repr)
+@pytest.mark.parametrize("tokenizer", [7, None, ["bpe"], object(), str.split], ids=type)
 def test_what_is_no_tokenizer(tokenizer):
     assert message_of(tokenizer) == (
         f"tokenizer is a {type(tokenizer).__name__}; it is one of the kinds of tokenizer by name, "

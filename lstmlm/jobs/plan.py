@@ -138,9 +138,19 @@ def _row_groups(file: Input, settings: ScoreSettings, size: int) -> Iterator[tup
 
 def _check_field(inputs: list[Input], settings: ScoreSettings) -> None:
     """Raise the error of the first JSON row, if it has one: all others will have the same."""
+    paths = [file.path for file in inputs]
+    if settings.field is not None and not any(map(_may_have_fields, paths)):
+        raise InputFileError(
+            f"field={settings.field!r} names a field of JSON Lines or Parquet; of the inputs "
+            f"({', '.join(paths[:3])}{', ...' * (len(paths) > 3)}) none is either."
+        )
     first = next((file.path for file in inputs if is_json(file.path)), None)
     if first is None or settings.whole_files:
         return
     row = next(read_piece(Piece(first), field=settings.field), None)
     if isinstance(row, BadRow) and "has no field" in row.error:
         raise InputFileError(row.error)
+
+
+def _may_have_fields(path: str) -> bool:
+    return path == STDIN or is_json(path) or is_parquet(path)

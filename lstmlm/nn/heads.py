@@ -313,9 +313,10 @@ def logits(x: Tensor, weight: Weights, bias: Tensor) -> Tensor:
 def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Tensor:
     """Return minus the log-probability of each target under a linear layer and a softmax.
 
-    Of many rows the norm is a log-sum-exp that runs over blocks of ids, whose logits stay in the
-    processor's cache, while each weight is fetched once for many rows. Under autocast products are
-    taken in its type, all else in the type of the biases.
+    A single row, or few that are exact in int8, need no more than their logits. Of others the norm
+    is a log-sum-exp that runs over blocks of ids, whose logits stay in the processor's cache, while
+    each weight is fetched once for many rows. Under autocast products are taken in its type, all
+    else in the type of the biases.
 
     Parameters
     ----------
@@ -329,7 +330,7 @@ def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Ten
     Tensor, shape (N,)
         Nats.
     """
-    if len(x) * len(bias) <= BLOCK_LOGITS:
+    if len(x) == 1 or (isinstance(weight, Int8Rows) and len(x) * len(bias) <= BLOCK_LOGITS):
         return _nll(logits(x, weight, bias), targets)
     dtype = x.dtype if isinstance(weight, Int8Rows) else product_type(x)
     columns = weight if isinstance(weight, Int8Rows) else weight.to(dtype)

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from lstmlm.nn.int8 import Int8Rows
 
+MANY_WEIGHTS = 1 << 16  # of a matrix, from which numpy's product with a single row is faster
+
 Weights = Tensor | Int8Rows  # shape (columns, inner)
 Matrix = tuple[Tensor, Tensor | None]  # weights, and the biases, shape (columns,)
 
@@ -33,7 +35,7 @@ def product(x: Tensor, weight: Weights, bias: Tensor | None) -> Tensor:
     """
     if isinstance(weight, Int8Rows):
         return weight.product(x, bias)
-    if not _is_one_row(x):
+    if weight.numel() < MANY_WEIGHTS or not _is_one_row(x):
         return F.linear(x, weight, bias)
     found: NDArray[np.floating] = weight.detach().numpy().dot(x.detach().numpy()[0])
     if bias is not None:
