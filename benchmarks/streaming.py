@@ -9,7 +9,8 @@ embeddings and 33,278 words.
 - One stream: the median time from a word to its log-probability, of a `Session` with each head in
   float32 and int8, of a plain step (torch.nn.LSTM, a full softmax), and of a transformer of GPT-2
   small's shape with its cache, where transformers is installed. In turns; the ratio is to the
-  plain step. What int8 costs: perplexities of the test text's first lines, after a short training.
+  plain step. Beside them the time that it takes to read as many bytes. What int8 costs:
+  perplexities of the test text's first lines, after a short training.
 - Many: 2,000 streams, each fed 64 tokens in turn; tokens a second and bytes a stream.
 - Workers: `lstmlm score` of 30 MB of text by one and by two.
 
@@ -84,6 +85,21 @@ def session_step(lm: LSTMLanguageModel, words: list[str]) -> Callable[[], float]
     return run
 
 
+def adding_up(n_bytes: int) -> Callable[[], float]:
+    """Return what reads so many bytes of memory, in ms: a step can't be faster."""
+    numbers = torch.ones(n_bytes // 4)
+
+    def run() -> float:
+        times = []
+        for _ in range(50):
+            began = time.perf_counter()
+            numbers.sum()
+            times.append(time.perf_counter() - began)
+        return statistics.median(times) * 1e3
+
+    return run
+
+
 def transformer_step(words: list[str]) -> Callable[[], float] | None:
     """Return what leads a transformer on token by token, if there is one, in ms a token."""
     if importlib.util.find_spec("transformers") is None:
@@ -124,6 +140,11 @@ def one_stream(args: argparse.Namespace) -> Iterator[dict[str, object]]:
     if (transformer := transformer_step(words)) is not None:
         work[f"GPT-2 small's shape, {CACHED} tokens in its cache, float32"] = transformer
     print()
+    for name, lm in {"float32": models["softmax"], "int8": models["softmax"].quantize()}.items():
+        n_bytes = sum(t.numel() * t.element_size() for t in lm.module_.tensors().values())
+        work[f"adding up {n_bytes / 1e6:.0f} MB, as many as {name} has weights"] = adding_up(
+            n_bytes
+        )
     times = in_turns(args.repeat, **work)
     for name, took in times.items():
         yield {

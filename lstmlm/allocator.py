@@ -1,4 +1,4 @@
-"""Memory during a training: what is kept for its next step, and what is not.
+"""Memory during training and scoring: what is kept for the next step, and what is not.
 
 A step of training frees buffers of tens of megabytes and asks for the same ones again. By default
 glibc gives such buffers back to the kernel at once, and each page of a new one costs a fault: a
@@ -7,7 +7,8 @@ third of the time of a step with 33,000 ids on two cores.
 torch's kernels for the CPU (oneDNN's) keep what they prepared for each shape they met, for a
 thousand shapes. Texts of all lengths give new shapes in every step: half a gigabyte was kept after
 140,000 tokens, hardly any of it used again. With 32 shapes kept, a training holds 0.5 GB less and
-takes a tenth longer.
+takes a tenth longer; scoring lines with 33,000 ids holds 0.7 GB in place of 1.7 and takes 7 % less
+time.
 """
 
 import ctypes

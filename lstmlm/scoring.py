@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lstmlm.allocator import few_shapes
 from lstmlm.batches import Corpus, Rows, group_rows, rows_of, sort_rows, walk
 from lstmlm.measures import Tally, perplexity
 from lstmlm.model import RecurrentLM
@@ -171,6 +172,7 @@ class Scorer:
     def _rows(self, corpus: Corpus) -> Rows:
         return rows_of(corpus.as_stream() if self.stream else corpus)
 
+    @few_shapes()
     def _nats(
         self, texts: list[Ids], state: State | None
     ) -> tuple[list[NDArray[np.float32]], State | None]:
@@ -185,6 +187,7 @@ class Scorer:
         return by_text, after if self.stream else None
 
 
+@few_shapes()
 def tally_rows(
     model: RecurrentLM,
     ids: Ids,
