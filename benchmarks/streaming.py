@@ -197,7 +197,7 @@ def two_workers(args: argparse.Namespace) -> Iterator[dict[str, object]]:
                 lambda out=out, n=n_jobs: score_files(model, [str(corpus)], out, n_jobs=n)
             )
             yield {
-                "lstmlm score, 30 MB, 1 x 256": f"{n_jobs} workers",
+                "lstmlm score, 30 MB, 1 x 256": f"{n_jobs} worker{'s' * (n_jobs > 1)}",
                 "seconds": f"{times[n_jobs]:.1f}",
                 "times as fast": f"{times[1] / times[n_jobs]:.2f}",
             }

@@ -17,7 +17,7 @@ from lstmlm.errors import (
     TextError,
     TextTypeError,
 )
-from lstmlm.estimator import LSTMLanguageModel
+from lstmlm.estimator import Generation, LSTMLanguageModel
 from lstmlm.measures import Evaluation
 from lstmlm.scoring import ScoredText
 from lstmlm.session import ScoredToken, Session, Sessions
@@ -30,6 +30,7 @@ __all__ = [
     "DivergenceError",
     "Epoch",
     "Evaluation",
+    "Generation",
     "JobError",
     "LSTMLanguageModel",
     "LstmlmError",

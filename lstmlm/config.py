@@ -34,6 +34,8 @@ class Rule:
         The range, ends excluded.
     auto, optional : bool
         Whether ``"auto"`` and None are allowed.
+    many : bool
+        Whether the value is a sequence of such, kept as a tuple; a single one stands for itself.
     """
 
     help: str
@@ -45,12 +47,13 @@ class Rule:
     below: float | None = None
     auto: bool = False
     optional: bool = False
+    many: bool = False
 
     def check(self, name: str, value: Any) -> Any:
         """Return `value` as a plain Python value, or raise ParameterError naming what is due."""
         if (value is None and self.optional) or (self.auto and _is_auto(value)):
             return value
-        plain = _plain(value, self.kind)
+        plain = self._all_plain(value) if self.many else _plain(value, self.kind)
         if plain is None or not self._holds(plain):
             wrong = f"{name}={value!r} is not valid; {name} is {self.due()}."
             raise ParameterError(wrong + did_you_mean(str(value), self.choices))
@@ -63,6 +66,8 @@ class Rule:
         else:
             named = {int: "an integer", float: "a number", bool: "True or False", str: "a str"}
             kinds = [" ".join([named[self.kind], *self._bounds()])]
+        if self.many:
+            kinds = [f"{kinds[0]} that is not empty, or several"]
         if self.auto:
             kinds.append('"auto"')
         if self.optional:
@@ -80,6 +85,11 @@ class Rule:
             if bound is not None:
                 words.append(f"{'and ' if words else ''}{text} {bound}")
         return words
+
+    def _all_plain(self, value: Any) -> tuple[Any, ...] | None:
+        several = value if isinstance(value, list | tuple | set | frozenset) else (value,)
+        plain = tuple(_plain(one, self.kind) for one in several)
+        return plain if all(plain) else None
 
     def _holds(self, value: Any) -> bool:
         if self.choices:
@@ -264,8 +274,12 @@ class DecodeConfig(Settings):
     ----------
     max_new_tokens : int, default 100
         Tokens to write at most; a text that ends itself is shorter.
+    min_new_tokens : int, default 0
+        Tokens to write before a text may end.
     do_sample : bool, default True
         Draw each token from the model's distribution; False takes the likeliest.
+    num_return_sequences : int, default 1
+        Texts to write to each prompt. More than one need sampling.
     temperature : float, default 1.0
         The logits are divided by it before sampling: below 1 is bolder, above 1 is wilder.
     top_k : int, default 0
@@ -273,15 +287,58 @@ class DecodeConfig(Settings):
     top_p : float, default 1.0
         Sample from the smallest set of likeliest tokens that holds this much probability
         (nucleus sampling; Holtzman et al. 2020, section 3.1).
+    min_p : float, default 0.0
+        Sample from the tokens at least this many times as likely as the likeliest (Nguyen et al.
+        2024).
+    repetition_penalty : float, default 1.0
+        The log-probabilities of tokens that the prompt or the text has already are multiplied by it
+        (Keskar et al. 2019, section 4.1): above 1 they become less likely.
+    no_repeat_ngram_size : int, default 0
+        No run of so many tokens is written that the prompt or the text has already; 0 for any.
+    bad_words : sequence of str, optional
+        Strings that are never written, however they are cut into tokens.
+    stop_strings : sequence of str, optional
+        Strings with which a text ends as soon as it has one.
     """
 
     max_new_tokens: int = setting(100, "Tokens to write at most.", int, low=0)
+    min_new_tokens: int = setting(0, "Tokens to write before a text may end.", int, low=0)
     do_sample: bool = setting(True, "Sample; else take the likeliest token.", bool)
+    num_return_sequences: int = setting(1, "Texts to write to each prompt.", int, low=1)
     temperature: float = setting(1.0, "Divides the logits before sampling.", float, above=0)
     top_k: int = setting(0, "Sample from the k likeliest tokens only; 0 for all.", int, low=0)
     top_p: float = setting(
         1.0, "Sample from the likeliest tokens that hold this probability.", float, above=0, high=1
     )
+    min_p: float = setting(
+        0.0, "Sample from tokens at least so many times as likely as the likeliest.", float,
+        low=0, high=1,
+    )  # fmt: skip
+    repetition_penalty: float = setting(
+        1.0, "Multiplies the log-probabilities of tokens that have been.", float, above=0
+    )
+    no_repeat_ngram_size: int = setting(
+        0, "No run of so many tokens is written twice; 0 for any.", int, low=0
+    )
+    bad_words: tuple[str, ...] | None = setting(
+        None, "Strings that are never written.", str, optional=True, many=True
+    )
+    stop_strings: tuple[str, ...] | None = setting(
+        None, "Strings with which a text ends.", str, optional=True, many=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_return_sequences > 1 and not self.do_sample:
+            raise ParameterError(
+                f"num_return_sequences={self.num_return_sequences} needs do_sample=True: the "
+                "likeliest tokens give a single text."
+            )
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ParameterError(
+                f"min_new_tokens={self.min_new_tokens} is more than "
+                f"max_new_tokens={self.max_new_tokens}."
+            )
 
     @classmethod
     def merged(cls, base: "DecodeConfig | Mapping[str, Any] | None", **changes: Any) -> Self:

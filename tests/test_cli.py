@@ -704,6 +704,15 @@ def test_generate_greedily_and_from_nothing(lstmlm, estimator, model):
     assert done.out == estimator.generate(do_sample=False, max_new_tokens=7)[0] + "\n"
 
 
+def test_generate_writes_several_texts_and_takes_several_strings(lstmlm, estimator, model):
+    options = {"num_return_sequences": 3, "bad_words": ["a", "on"], "stop_strings": ["e"]}
+    flags = ["--num-return-sequences", "3", "--bad-words", "a", "--bad-words", "on"]
+    done = lstmlm("generate", model, "the ", *flags, "--stop-strings", "e", "--random-state", "3")
+    assert (done.status, done.err) == (0, "")
+    texts = estimator.generate(["the "], random_state=3, **options)
+    assert done.out == "".join(f"the {text}\n" for text in texts)
+
+
 def test_generate_reads_prompts_a_line_each(lstmlm, model):
     flags = ["--no-do-sample", "--max-new-tokens", "5"]
     done = lstmlm("generate", model, "-", *flags, stdin=b"the cat\r\n\nthe dog\n")
@@ -767,8 +776,9 @@ WRONG_VALUES = [
     ),
     (
         ["--generation-config", '{"topk": 1}'],
-        "'topk' is not an option of generation; the options are max_new_tokens, do_sample, "
-        "temperature, top_k, top_p. Did you mean 'top_k'?",
+        "'topk' is not an option of generation; the options are max_new_tokens, min_new_tokens, "
+        "do_sample, num_return_sequences, temperature, top_k, top_p, min_p, repetition_penalty, "
+        "no_repeat_ngram_size, bad_words, stop_strings. Did you mean 'top_k'?",
     ),
     (
         ["--verbose", "loud"],

@@ -1,4 +1,4 @@
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import plain
@@ -9,17 +9,20 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from tiny import TEXTS, fitted, network, unfitted
 
-from lstmlm import DecodeConfig, ParameterError, TextError, TextTypeError, decoding
-from lstmlm.decoding import (
-    Draw,
+from lstmlm import DecodeConfig, ParameterError, TextError, TextTypeError
+from lstmlm.decoding import generate_ids, make_processors, sampling
+from lstmlm.decoding.processors import (
+    BadWords,
     Forbid,
+    MinNewTokens,
+    MinP,
+    NoRepeatNgram,
+    RepetitionPenalty,
     Temperature,
     TopK,
     TopP,
-    generate_ids,
-    make_processors,
-    read_prompts,
 )
+from lstmlm.decoding.sampling import Draw, read_prompts
 from lstmlm.text import END, UNKNOWN
 
 PROMPTS = [[], [3], [1, 2], [], [4, 4, 4, 4, 4, 4], [3], [8, 1], [5, 6, 7]]
@@ -33,14 +36,18 @@ on_networks = pytest.mark.parametrize(
 
 
 def written(model, prompts=PROMPTS, **options):
-    """Return the ids that each prompt is continued with, cut after an end mark."""
-    given = {"forbidden", "seed", "first_row"} & options.keys()
-    named = {name: options.pop(name) for name in given}
+    """Return the ids that each prompt is continued with, an end mark last if there is one."""
+    named = {name: options.pop(name) for name in {"seed", "first_row"} & options.keys()}
+    more = {name: options.pop(name) for name in {"forbidden", "own"} & options.keys()}
     arrays = [np.array(prompt, dtype=np.int32) for prompt in prompts]
     config = DecodeConfig(**{"max_new_tokens": 12} | options)
-    columns = [column.tolist() for column in generate_ids(model, arrays, config, **named)]
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    return [row[: row.index(END) + 1] if END in row else row for row in rows]
+    processors = make_processors(config, start=1 + max(map(len, prompts), default=0), **more)
+    rows = [[] for _ in prompts]
+    for step in generate_ids(model, arrays, config.max_new_tokens, processors=processors,
+                             do_sample=config.do_sample, **named):  # fmt: skip
+        for row, token_id in zip(step.rows, step.ids.tolist(), strict=True):
+            rows[row].append(token_id)
+    return rows if config.max_new_tokens else []
 
 
 # ---- greedy ----
@@ -161,15 +168,26 @@ def test_a_row_ends_at_the_end_mark_and_the_columns_when_all_have_ended():
     model = network()
     with torch.no_grad():
         model.head.bias[END] += 4
-    config = DecodeConfig(max_new_tokens=200)
     arrays = [np.array(prompt, dtype=np.int32) for prompt in PROMPTS]
-    columns = np.stack(list(generate_ids(model, arrays, config, seed=1)))
-    lengths = (columns != END).sum(axis=0)
-    assert len(set(lengths.tolist())) > 2  # rows of several lengths
-    assert len(columns) == lengths.max() + 1 < 200
-    for row, length in zip(columns.T, lengths, strict=True):
-        assert (row[:length] != END).all()
-        assert (row[length:] == END).all()
+    steps = list(generate_ids(model, arrays, 200, seed=1))
+    assert 2 < len(steps) < 200
+    assert steps[0].rows.tolist() == list(range(len(PROMPTS)))
+    for step, following in pairwise(steps):
+        assert following.rows.tolist() == step.rows[step.ids != END].tolist()
+    assert (steps[-1].ids == END).all()
+
+
+def test_a_row_that_its_reader_wants_no_more_of_ends():
+    model = network()
+    arrays = [np.array(prompt, dtype=np.int32) for prompt in PROMPTS]
+    whole = written(model, seed=1)
+    rows = [[] for _ in PROMPTS]
+    for step in generate_ids(model, arrays, 12, seed=1):
+        for row, token_id in zip(step.rows, step.ids.tolist(), strict=True):
+            rows[row].append(token_id)
+            if len(rows[row]) == 1 + row % 3:
+                step.ended.add(row)
+    assert rows == [ids[: 1 + row % 3] for row, ids in enumerate(whole)]
 
 
 @pytest.mark.parametrize("do_sample", [True, False])
@@ -210,7 +228,7 @@ def test_rows_draw_numbers_of_their_own():
 
 @pytest.mark.parametrize("read_tokens", [1, 3, 8, 10**6])
 def test_prompts_are_read_as_by_a_plain_loop_in_any_pieces(monkeypatch, read_tokens):
-    monkeypatch.setattr(decoding, "READ_TOKENS", read_tokens)
+    monkeypatch.setattr(sampling, "READ_TOKENS", read_tokens)
     model = network().double()
     prompts = [*PROMPTS, [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3]]
     arrays = [np.array(prompt, dtype=np.int32) for prompt in prompts]
@@ -287,19 +305,61 @@ NO = -torch.inf
         (TopP(0.65), [[0, 0.4, 0, 0.3], [0.25, 0.25, 0.25, 0]]),
         (TopP(0.95), [[0.1, 0.4, 0.2, 0.3], [0.25] * 4]),
         (Temperature(0.5), [[0.01, 0.16, 0.04, 0.09], [0.0625] * 4]),
+        (MinP(0.5), [[0, 0.4, 0.2, 0.3], [0.25] * 4]),
+        (MinP(1.0), [[0, 0.4, 0, 0], [0.25] * 4]),
+        (RepetitionPenalty(2.0), [[0.1, 0.4, 0.04, 0.09], [0.25, 0.0625, 0.25, 0.25]]),
+        (NoRepeatNgram(1), [[0.1, 0.4, 0, 0], [0.25, 0, 0.25, 0.25]]),
+        (NoRepeatNgram(2), [[0.1, 0.4, 0, 0.3], [0.25, 0, 0.25, 0.25]]),
+        (NoRepeatNgram(3), [[0.1, 0.4, 0, 0.3], [0.25, 0, 0.25, 0.25]]),
+        (NoRepeatNgram(6), [[0.1, 0.4, 0.2, 0.3], [0.25] * 4]),
+        (MinNewTokens(3, 3), [[0, 0.4, 0.2, 0.3], [0, 0.25, 0.25, 0.25]]),
+        (MinNewTokens(2, 3), [[0.1, 0.4, 0.2, 0.3], [0.25] * 4]),
     ],
     ids=str,
 )
 def test_a_processor_changes_logits_and_leaves_its_argument(process, expected):
-    before = LOGITS.clone()
-    torch.testing.assert_close(process(LOGITS).exp(), torch.tensor(expected))
+    ids, before = torch.tensor([[END, 3, 2, 3, 3], [END, 1, 1, 1, 1]]), LOGITS.clone()
+    ids[0] = torch.tensor([3, 2, 3, 3, 2]) if isinstance(process, NoRepeatNgram) else ids[0]
+    if isinstance(process, NoRepeatNgram) and process.n == 2:
+        ids[0] = torch.tensor([2, 2, 3, 3, 2])
+        expected[0] = [0.1, 0.4, 0, 0]  # 2 2 and 2 3 have been
+    if isinstance(process, NoRepeatNgram) and process.n == 3:
+        ids[0] = torch.tensor([3, 3, 2, 3, 3])
+    torch.testing.assert_close(process(ids, LOGITS).exp(), torch.tensor(expected))
     assert torch.equal(LOGITS, before)
 
 
+def test_end_marks_before_a_prompt_are_no_run():
+    ids = torch.tensor([[END, END, END, 1]])
+    logits = torch.zeros(1, 4)
+    for n in (1, 2, 3):
+        process = NoRepeatNgram(n)
+        assert not process(ids, logits)[0, END].isneginf()
+    assert torch.equal(
+        RepetitionPenalty(3.0)(ids, LOGITS[:1])[0, [END, 2, 3]], LOGITS[0, [0, 2, 3]]
+    )
+
+
+@pytest.mark.parametrize(("glue", "text"), [(b"", b"ab"), (b" ", b"a b")])
+def test_bad_words_are_completed_by_no_id(glue, text):
+    pieces = [b"", b"a", b"b", b"ab", b"xabx", b"ba"]
+    process = BadWords((text.decode(),), pieces, glue)
+    never = [3, 4] if not glue else []
+    after_a = [2, 5]  # b and ba
+    for ids, banned in (([END, 2], never), ([2, 1], never + after_a), ([END, END], never)):
+        found = process(torch.tensor([ids]), torch.zeros(1, 6)).isneginf()[0].nonzero().flatten()
+        assert sorted(banned) == found.tolist()
+
+
 def test_processors_act_in_order_and_only_when_asked_for():
-    everything = DecodeConfig(temperature=0.5, top_k=3, top_p=0.5)
-    assert make_processors(everything, forbidden=[4]) == [
-        Forbid((4,)), Temperature(0.5), TopK(3), TopP(0.5)]  # fmt: skip
+    everything = DecodeConfig(
+        temperature=0.5, top_k=3, top_p=0.5, min_p=0.1, repetition_penalty=1.2,
+        no_repeat_ngram_size=3, bad_words="b", min_new_tokens=2,
+    )  # fmt: skip
+    pieces, own = (b"", b"a"), Temperature(3.0)
+    assert make_processors(everything, forbidden=[4], start=7, pieces=pieces, own=[own]) == [
+        Forbid((4,)), RepetitionPenalty(1.2), NoRepeatNgram(3), BadWords(("b",), pieces, b""),
+        MinNewTokens(2, 7), own, Temperature(0.5), TopK(3), TopP(0.5), MinP(0.1)]  # fmt: skip
     assert make_processors(DecodeConfig()) == []
     greedy = DecodeConfig(do_sample=False, temperature=0.5, top_k=3, top_p=0.5)
     assert make_processors(greedy, forbidden=[4]) == [Forbid((4,))]
@@ -405,8 +465,10 @@ def test_a_misspelt_option_gets_a_suggestion():
     with pytest.raises(ParameterError) as caught:
         fitted(tokenizer="char").generate(["the"], temprature=0.5)
     assert str(caught.value) == (
-        "'temprature' is not an option of generation; the options are max_new_tokens, do_sample, "
-        "temperature, top_k, top_p. Did you mean 'temperature'?"
+        "'temprature' is not an option of generation; the options are max_new_tokens, "
+        "min_new_tokens, do_sample, num_return_sequences, temperature, top_k, top_p, min_p, "
+        "repetition_penalty, no_repeat_ngram_size, bad_words, stop_strings. "
+        "Did you mean 'temperature'?"
     )
 
 
@@ -417,6 +479,25 @@ def test_a_misspelt_option_gets_a_suggestion():
         ({"top_k": -1}, "top_k=-1 is not valid; top_k is an integer at least 0."),
         ({"top_p": 1.5}, "top_p=1.5 is not valid; top_p is a number greater than 0 and at most 1."),
         ({"do_sample": "no"}, "do_sample='no' is not valid; do_sample is True or False."),
+        ({"min_p": 2}, "min_p=2 is not valid; min_p is a number at least 0 and at most 1."),
+        (
+            {"bad_words": ["a", ""]},
+            "bad_words=['a', ''] is not valid; bad_words is a str that is not empty, or several, "
+            "or None.",
+        ),
+        (
+            {"num_return_sequences": 2, "do_sample": False},
+            "num_return_sequences=2 needs do_sample=True: the likeliest tokens give a single text.",
+        ),
+        (
+            {"min_new_tokens": 9, "max_new_tokens": 8},
+            "min_new_tokens=9 is more than max_new_tokens=8.",
+        ),
+        (
+            {"logits_processor": 3},
+            "logits_processor=3 is not valid; it is a callable (ids, logits) -> logits, or "
+            "several.",
+        ),
     ],
 )
 def test_an_option_out_of_range_is_refused_before_anything_is_written(options, message):
@@ -444,3 +525,108 @@ def test_prompts_must_be_texts():
     assert str(stream_error.value) == (
         "prompt is a list; generate_stream takes one str. For several prompts use generate."
     )
+
+
+# ---- what a text may and must have ----
+
+
+@WRITERS
+def test_several_texts_to_a_prompt_lie_together(tokenizer):
+    lm = fitted(tokenizer=tokenizer)
+    texts = lm.generate(BEGINNINGS, num_return_sequences=3, random_state=1, max_new_tokens=8)
+    assert len(texts) == 3 * len(BEGINNINGS)
+    assert len(set(texts[:3])) > 1
+    repeated = [prompt for prompt in BEGINNINGS for _ in range(3)]
+    assert texts == lm.generate(repeated, random_state=1, max_new_tokens=8)
+    lm.set_params(generation_config={"num_return_sequences": 3})
+    assert lm.predict(BEGINNINGS).shape == (len(BEGINNINGS),)
+    lm.set_params(generation_config=None)
+
+
+@WRITERS
+@pytest.mark.parametrize("do_sample", [True, False])
+def test_a_record_has_each_tokens_log_probability(tokenizer, do_sample):
+    lm = fitted(tokenizer=tokenizer)
+    options = {"do_sample": do_sample, "random_state": 3, "max_new_tokens": 6}
+    records = lm.generate_records(BEGINNINGS, temperature=1.4, **options)
+    assert [r.text for r in records] == lm.generate(BEGINNINGS, temperature=1.4, **options)
+    for record in records:
+        assert "".join(record.tokens) == record.text
+        assert len(record.tokens) == len(record.log_probs)
+        assert record.log_prob == pytest.approx(record.log_probs.sum())
+    greedy = lm.generate_records(["the cat"], do_sample=False, max_new_tokens=4)[0]
+    table, _ = plain.read(lm.module_, lm.tokenizer_.encode(["the cat"])[0].tolist())
+    assert greedy.log_probs[0] == pytest.approx(float(table[-1].max()), abs=1e-5)
+
+
+@WRITERS
+def test_bad_words_never_come(tokenizer):
+    lm = fitted(tokenizer=tokenizer)
+    options = {"random_state": 5, "max_new_tokens": 40, "num_return_sequences": 20}
+    free = lm.generate(["the", ""], **options)
+    bad = ["cat", "o", "t s"]
+    assert all(any(word in text for text in free) for word in bad)
+    for prompt, text in zip(
+        ["the"] * 20 + [""] * 20, lm.generate(["the", ""], bad_words=bad, **options), strict=True
+    ):
+        whole = prompt + text
+        assert not any(word in whole for word in bad)
+
+
+@WRITERS
+def test_a_text_ends_with_a_stop_string(tokenizer):
+    lm = fitted(tokenizer=tokenizer)
+    options = {"random_state": 5, "max_new_tokens": 40}
+    stops = ["at", "n t", "o"]
+    free = lm.generate([""] * 30, **options)
+    stopped = lm.generate([""] * 30, stop_strings=stops, **options)
+    n_stopped = 0
+    for whole, text in zip(free, stopped, strict=True):
+        ends = [whole.find(stop) + len(stop) for stop in stops if stop in whole]
+        assert text == whole[: min(ends)] if ends else text == whole
+        n_stopped += bool(ends)
+    assert n_stopped > 5
+    for row in range(3):
+        pieces = list(lm.generate_stream("", stop_strings=stops, random_state=row))
+        assert ["".join(pieces)] == lm.generate([""], stop_strings=stops, random_state=row)
+
+
+@WRITERS
+def test_a_text_has_its_least_length_and_repeats_no_run(tokenizer):
+    lm = fitted(tokenizer=tokenizer)
+    options = {"random_state": 2, "max_new_tokens": 25}
+    records = lm.generate_records([""] * 10, min_new_tokens=25, **options)
+    assert {len(record.tokens) for record in records} == {25}
+    seen = []
+
+    def look(ids, logits):
+        seen.append(ids)
+        return logits
+
+    records = lm.generate_records(
+        [""] * 10, no_repeat_ngram_size=2, logits_processor=look, **options
+    )
+    assert len(seen) == max(len(record.tokens) for record in records)
+    for row in seen[-1].tolist():
+        pairs = [pair for pair in pairwise(row) if END not in pair]
+        assert len(set(pairs)) == len(pairs)
+
+
+def test_a_row_for_which_nothing_is_left_ends():
+    lm = fitted(tokenizer="char")
+
+    def nothing(ids, logits):
+        return torch.full_like(logits, -torch.inf)
+
+    assert lm.generate(["a", "b"], logits_processor=[nothing], min_new_tokens=5) == ["", ""]
+    assert lm.generate(["a"], logits_processor=nothing, do_sample=False) == [""]
+
+
+def test_processors_are_for_streams_too():
+    lm = fitted(tokenizer="char")
+    only = lm.tokenizer_.encode(["t"])[0][0]
+
+    def write(ids, logits):
+        return torch.full_like(logits, -torch.inf).index_fill(1, torch.tensor([int(only)]), 0.0)
+
+    assert list(lm.generate_stream("a", logits_processor=write, max_new_tokens=4)) == ["t"] * 4

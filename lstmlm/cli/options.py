@@ -36,7 +36,7 @@ def with_options(*rules: dict[str, Rule]) -> Callable[[Callable[..., None]], Cal
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def called(**values: Any) -> None:
-            given = {n: v for n, v in values.items() if n not in settings or v is not None}
+            given = {n: v for n, v in values.items() if n not in settings or v not in (None, [])}
             command(**given)
 
         fixed = [
@@ -56,7 +56,7 @@ def _option(name: str, rule: Rule) -> inspect.Parameter:
         annotation: Any = bool | None
         option = typer.Option(f"{flag}/--no-{flag[2:]}", help=rule.help, show_default=False)
     else:
-        annotation = str | None
+        annotation = list[str] | None if rule.many else str | None
         option = typer.Option(
             flag,
             help=escape(f"{rule.help} [{rule.due()}]"),

@@ -26,6 +26,11 @@ def generate(
     estimator = lstmlm.LSTMLanguageModel.load(model, device=device)
     config = parsed(options, DecodeConfig.rules())
     for prompt in _prompts(prompts or [""]):
+        if config.get("num_return_sequences", 1) > 1:
+            for text in estimator.generate([prompt], random_state=random_state, **config):
+                sys.stdout.write(f"{prompt}{text}\n")
+            sys.stdout.flush()
+            continue
         sys.stdout.write(prompt)
         for piece in estimator.generate_stream(prompt, random_state=random_state, **config):
             sys.stdout.write(piece)

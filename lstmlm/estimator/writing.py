@@ -1,7 +1,7 @@
 """The estimator's methods that write what comes next."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,37 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig
-from lstmlm.decoding import generate_ids
-from lstmlm.errors import TextTypeError
+from lstmlm.decoding import LogitsProcessor, Step, generate_ids, make_processors
+from lstmlm.errors import ParameterError, TextTypeError
 from lstmlm.estimator.seeds import seed_of
 from lstmlm.model import RecurrentLM
-from lstmlm.text import END, Tokenizer, each_text
+from lstmlm.text import END, FOREIGN, Tokenizer, each_text
 
-GENERATE_BATCH = 128  # prompts that are continued side by side
+GENERATE_BATCH = 128  # texts that are written side by side
+
+
+class Generation(NamedTuple):
+    """A text that was written.
+
+    Parameters
+    ----------
+    text : str
+        The new text alone.
+    tokens : list of str
+        What each token added to it; the end mark, if the text ended itself, is ``""`` and last.
+    log_probs : ndarray of float32
+        The log-probability of each token under the model, in nats, whatever options had made of it
+        when it was drawn.
+    """
+
+    text: str
+    tokens: list[str]
+    log_probs: NDArray[np.float32]
+
+    @property
+    def log_prob(self) -> float:
+        """The sum over the tokens, in nats."""
+        return float(self.log_probs.sum(dtype=np.float64))
 
 
 class WritesText(BaseEstimator):
@@ -41,13 +65,18 @@ class WritesText(BaseEstimator):
         ndarray of object, shape (n_prompts,)
             The new text alone.
         """
-        continued = self.generate(prompts, do_sample=False)
+        continued = self.generate(prompts, do_sample=False, num_return_sequences=1)
         predicted = np.empty(len(continued), dtype=object)
         predicted[:] = continued
         return predicted
 
     def generate(
-        self, prompts: Iterable[str] | None = None, *, random_state: Any = None, **options: Any
+        self,
+        prompts: Iterable[str] | None = None,
+        *,
+        random_state: Any = None,
+        logits_processor: Any = None,
+        **options: Any,
     ) -> list[str]:
         """Write the rest of each prompt, or one text from nothing.
 
@@ -60,6 +89,9 @@ class WritesText(BaseEstimator):
         random_state : int, RandomState or None
             Of the sampling; None takes the estimator's. A prompt's text depends on its place among
             the prompts, not on the others.
+        logits_processor : callable or sequence of callables, optional
+            Of your own: called with the ids so far, shape (B, T), and the scores of the next one,
+            shape (B, V), each returns new scores; see `lstmlm.decoding.LogitsProcessor`.
         **options
             Of `lstmlm.DecodeConfig`, for example ``max_new_tokens=50, temperature=0.8, top_p=0.9``;
             they go before the estimator's `generation_config`.
@@ -67,7 +99,8 @@ class WritesText(BaseEstimator):
         Returns
         -------
         list of str
-            The new text alone, one a prompt: ``prompt + text`` is the whole.
+            The new text alone, `num_return_sequences` a prompt, one prompt's after the other's:
+            ``prompt + text`` is the whole.
 
         Raises
         ------
@@ -76,15 +109,55 @@ class WritesText(BaseEstimator):
         TextError, TextTypeError
             If the prompts are a single str, or one of them is not a str.
         """
+        records = self.generate_records(
+            prompts, random_state=random_state, logits_processor=logits_processor, **options
+        )
+        return [record.text for record in records]
+
+    def generate_records(
+        self,
+        prompts: Iterable[str] | None = None,
+        *,
+        random_state: Any = None,
+        logits_processor: Any = None,
+        **options: Any,
+    ) -> list[Generation]:
+        """Write as `generate` does, and give each token and its log-probability too.
+
+        Parameters
+        ----------
+        prompts : iterable of str, optional
+            Beginnings of texts.
+        random_state : int, RandomState or None
+            Of the sampling.
+        logits_processor : callable or sequence of callables, optional
+            Of your own.
+        **options
+            See `generate`.
+
+        Returns
+        -------
+        list of Generation
+        """
         config, seed = self._decoding(random_state, options)
+        own = _callables(logits_processor)
+        n = config.num_return_sequences
         read = [""] if prompts is None else list(each_text(prompts))
-        texts: list[str] = []
-        for start in range(0, len(read), GENERATE_BATCH):
-            texts += self._continue(read[start : start + GENERATE_BATCH], config, seed, start)
-        return texts
+        rows = [prompt for prompt in read for _ in range(n)]
+        written: list[Generation] = []
+        for start in range(0, len(rows), GENERATE_BATCH):
+            written += self._continue(
+                rows[start : start + GENERATE_BATCH], config, seed, start, own
+            )
+        return written
 
     def generate_stream(
-        self, prompt: str = "", *, random_state: Any = None, **options: Any
+        self,
+        prompt: str = "",
+        *,
+        random_state: Any = None,
+        logits_processor: Any = None,
+        **options: Any,
     ) -> Iterator[str]:
         """Write the rest of one prompt, piece by piece as it comes.
 
@@ -94,8 +167,10 @@ class WritesText(BaseEstimator):
             The beginning of a text.
         random_state : int, RandomState or None
             Of the sampling; None takes the estimator's.
+        logits_processor : callable or sequence of callables, optional
+            Of your own; see `generate`.
         **options
-            See `generate`.
+            See `generate`; of `num_return_sequences` one is written.
 
         Yields
         ------
@@ -109,7 +184,7 @@ class WritesText(BaseEstimator):
                 f"prompt is a {type(prompt).__name__}; generate_stream takes one str. "
                 "For several prompts use generate."
             )
-        return self._stream(prompt, config, seed)
+        return self._stream(prompt, config, seed, _callables(logits_processor))
 
     def _decoding(self, random_state: Any, options: dict[str, Any]) -> tuple[DecodeConfig, int]:
         check_is_fitted(self)
@@ -117,32 +192,107 @@ class WritesText(BaseEstimator):
         source = self.random_state if random_state is None else random_state
         return config, seed_of(source)
 
-    def _forbidden(self) -> tuple[int, ...]:
-        unknown = self.tokenizer_.unknown_id
-        return () if unknown is None else (unknown,)
-
     def _continue(
-        self, prompts: Sequence[str], config: DecodeConfig, seed: int, first: int
-    ) -> list[str]:
-        encoded = self.tokenizer_.encode(prompts)
-        forbidden = self._forbidden()
-        columns = generate_ids(
-            self.module_, encoded, config, forbidden=forbidden, seed=seed, first_row=first
-        )
-        decoders = [self.tokenizer_.decoder(after=prompt) for prompt in prompts]
-        pieces: list[list[str]] = [[] for _ in prompts]
-        for column in columns:
-            for row, token_id in enumerate(column.tolist()):
-                if token_id != END:
-                    pieces[row].append(decoders[row].feed(token_id))
-        return ["".join(row) for row in pieces]
+        self,
+        prompts: Sequence[str],
+        config: DecodeConfig,
+        seed: int,
+        first: int,
+        own: Sequence[LogitsProcessor],
+    ) -> list[Generation]:
+        writers = [_Writer(self.tokenizer_, prompt, config) for prompt in prompts]
+        for step in self._steps(prompts, config, seed, first, own):
+            values = zip(step.rows, step.ids.tolist(), step.log_probs.tolist(), strict=True)
+            for row, token_id, log_prob in values:
+                writers[row].add(token_id, log_prob)
+                if writers[row].ended:
+                    step.ended.add(row)
+        return [writer.record() for writer in writers]
 
-    def _stream(self, prompt: str, config: DecodeConfig, seed: int) -> Iterator[str]:
-        encoded = self.tokenizer_.encode([prompt])
-        decoder = self.tokenizer_.decoder(after=prompt)
-        columns = generate_ids(
-            self.module_, encoded, config, forbidden=self._forbidden(), seed=seed
-        )
-        for (token_id,) in columns:
-            if piece := decoder.feed(int(token_id)):
+    def _stream(
+        self, prompt: str, config: DecodeConfig, seed: int, own: Sequence[LogitsProcessor]
+    ) -> Iterator[str]:
+        writer = _Writer(self.tokenizer_, prompt, config)
+        for step in self._steps([prompt], config, seed, 0, own):
+            if piece := writer.add(int(step.ids[0]), float(step.log_probs[0])):
                 yield piece
+            if writer.ended:
+                return
+
+    def _steps(
+        self,
+        prompts: Sequence[str],
+        config: DecodeConfig,
+        seed: int,
+        first: int,
+        own: Sequence[LogitsProcessor],
+    ) -> Iterator[Step]:
+        tokenizer, encoded = self.tokenizer_, self.tokenizer_.encode(prompts)
+        if config.bad_words and tokenizer.kind == FOREIGN:
+            raise ParameterError(
+                "bad_words needs one of the library's tokenizers, which say what characters an id "
+                "stands for; with a tokenizer of your own forbid ids by a logits_processor."
+            )
+        processors = make_processors(
+            config,
+            start=1 + max(map(len, encoded)),
+            forbidden=() if tokenizer.unknown_id is None else (tokenizer.unknown_id,),
+            pieces=tokenizer.pieces if config.bad_words else (),
+            glue=tokenizer.glue,
+            own=own,
+        )
+        return generate_ids(
+            self.module_, encoded, config.max_new_tokens, processors=processors,
+            do_sample=config.do_sample, seed=seed, first_row=first,
+        )  # fmt: skip
+
+
+class _Writer:
+    """Takes one text's tokens, and says when a stop string ended it.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        What the ids are of.
+    prompt : str
+        What the text continues.
+    config : DecodeConfig
+        Its stop strings.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: str, config: DecodeConfig) -> None:
+        self.ended = False
+        self._decoder = tokenizer.decoder(after=prompt)
+        self._stops = config.stop_strings or ()
+        self._reach = max(map(len, self._stops), default=1) - 1
+        self._tail = ""  # what a stop string may have begun in
+        self._tokens: list[str] = []
+        self._log_probs: list[float] = []
+
+    def add(self, token_id: int, log_prob: float) -> str:
+        """Take a token; return what it adds to the text, up to the end of a stop string."""
+        piece = "" if token_id == END else self._decoder.feed(token_id)
+        text = self._tail + piece
+        ends = [at + len(stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if ends:
+            self.ended = True
+            piece = piece[: min(ends) - len(self._tail)]
+        self._tail = text[len(text) - self._reach :] if self._reach else ""
+        self._tokens.append(piece)
+        self._log_probs.append(log_prob)
+        return piece
+
+    def record(self) -> Generation:
+        """Return the text as far as it was written."""
+        values = np.array(self._log_probs, dtype=np.float32)
+        return Generation("".join(self._tokens), self._tokens, values)
+
+
+def _callables(given: Any) -> list[LogitsProcessor]:
+    several = [given] if callable(given) else given or []
+    if isinstance(several, list | tuple) and all(map(callable, several)):
+        return list(several)
+    raise ParameterError(
+        f"logits_processor={given!r} is not valid; it is a callable (ids, logits) -> logits, or "
+        "several."
+    )

@@ -149,7 +149,7 @@ class Tokenizer:
 
     def decoder(self, after: str = "") -> "Decoder":
         """Return a fresh incremental decoder for ids that continue the text `after`."""
-        return Decoder(self._pieces, glue=b" " if self.kind == "word" else b"", after=after)
+        return Decoder(self.pieces, glue=self.glue, after=after)
 
     def reordered(self, counts: NDArray[np.int64]) -> "Tokenizer":
         """Return this tokenizer with ids in the order of falling counts.
@@ -176,8 +176,13 @@ class Tokenizer:
         readable_texts = [readable(text) for text in texts]
         return self.backend.encode_batch_fast(readable_texts, add_special_tokens=False)
 
+    @property
+    def glue(self) -> bytes:
+        """What stands between two ids: a space for words."""
+        return b" " if self.kind == "word" else b""
+
     @cached_property
-    def _pieces(self) -> list[bytes]:
+    def pieces(self) -> list[bytes]:
         """The bytes of each id."""
         pieces = [b""] * self.vocab_size
         as_bytes: Callable[[str], bytes] = _bytes_of_bpe if self.kind == "bpe" else str.encode

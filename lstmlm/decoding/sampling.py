@@ -1,0 +1,198 @@
+"""Generation as columns of ids.
+
+`generate_ids` yields a column a step: the next id of every row that goes on. Who wants whole texts
+collects the columns, who wants a stream hands them on. Each row draws its own random numbers, so
+what it becomes does not depend on its company.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lstmlm.decoding.processors import LogitsProcessor
+from lstmlm.model import RecurrentLM
+from lstmlm.nn.state import State
+from lstmlm.scoring import inference
+from lstmlm.text import END, Ids
+
+READ_TOKENS = 8192  # tokens of prompts that are read at a time
+
+
+class Draw:
+    """Draws an id for each row, every row from a stream of random numbers of its own.
+
+    Parameters
+    ----------
+    seed : int
+        Of all streams together.
+    rows : iterable of int
+        A number for each stream; the same number and seed give the same stream.
+    """
+
+    def __init__(self, seed: int, rows: Iterable[int]) -> None:
+        self._streams = [np.random.default_rng([seed, row]) for row in rows]
+
+    def __call__(self, logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """Return ids, shape (B,), by the inverse of the cumulative distribution, in float64.
+
+        Parameters
+        ----------
+        logits : Tensor, shape (B, V)
+            Scores; they are normalised here.
+        rows : ndarray of int64, shape (B,)
+            Which stream each of them draws from.
+        """
+        numbers = [self._streams[row].random() for row in rows.tolist()]
+        uniform = torch.tensor(numbers, dtype=torch.float64)
+        cumulative = logits.double().softmax(-1).cumsum(-1)
+        whole = cumulative[:, -1]
+        # Rounding must not reach the end, behind which there is no id, or one of no probability.
+        at = torch.minimum(uniform.to(whole) * whole, whole.nextafter(torch.zeros_like(whole)))
+        return torch.searchsorted(cumulative, at.unsqueeze(1), right=True).squeeze(1)
+
+
+@dataclass
+class Step:
+    """What a step of generation chose.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (B,)
+        The rows that went on, by the number of their prompt.
+    ids : ndarray of int64, shape (B,)
+        Each one's next id; `END` ends the row.
+    log_probs : ndarray of float32, shape (B,)
+        Its log-probability under the model, in nats, whatever processors made of it.
+    ended : set of int
+        Rows that their reader wants no more of: to be added to before the next step.
+    """
+
+    rows: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    log_probs: NDArray[np.float32]
+    ended: set[int] = field(default_factory=set)
+
+
+def generate_ids(
+    model: RecurrentLM,
+    prompts: Sequence[Ids],
+    max_new_tokens: int,
+    *,
+    processors: Sequence[LogitsProcessor] = (),
+    do_sample: bool = True,
+    seed: int = 0,
+    first_row: int = 0,
+) -> Iterator[Step]:
+    """Continue prompts, a column of ids a step.
+
+    Parameters
+    ----------
+    model : RecurrentLM
+        The model.
+    prompts : sequence of ndarray of integers
+        Each is read after an end mark, as the beginning of a text; it may be empty.
+    max_new_tokens : int
+        How many ids follow at most.
+    processors : sequence of callables
+        What is done to the scores first; see `lstmlm.decoding.processors`. A row for which they
+        leave no id ends.
+    do_sample : bool
+        Whether to draw from what they leave; else the likeliest id is taken.
+    seed : int
+        Of the random numbers.
+    first_row : int
+        The number of the first prompt among all that are continued with this seed.
+
+    Yields
+    ------
+    Step
+        Until all rows have ended.
+    """
+    if not prompts or not max_new_tokens:
+        return
+    choose = Draw(seed, range(first_row, first_row + len(prompts))) if do_sample else _likeliest
+    read, at = _read_ids(prompts, max_new_tokens)
+    live = np.arange(len(prompts))
+    with inference(model):
+        features, state = read_prompts(model, prompts)
+    for _ in range(max_new_tokens):
+        with inference(model):
+            log_probs = model.head.log_probs(features)
+            chosen = choose(_processed(processors, log_probs, read, live, at), live)
+            values = log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1)
+        step = Step(live, chosen.cpu().numpy(), values.float().cpu().numpy())
+        read[torch.from_numpy(live), at] = chosen.to(read.device)
+        at += 1
+        yield step
+        going = (step.ids != END) & ~np.isin(live, list(step.ended))
+        live = live[going]
+        if not len(live):
+            return
+        with inference(model):
+            kept = torch.from_numpy(np.flatnonzero(going)).to(chosen.device)
+            outputs, state = model(chosen[kept].unsqueeze(1), state.select(kept))
+            features = outputs[:, -1]
+
+
+def _processed(
+    processors: Sequence[LogitsProcessor],
+    logits: Tensor,
+    read: Tensor,
+    rows: NDArray[np.int64],
+    n_read: int,
+) -> Tensor:
+    """Return what processors make of scores; where they leave no id the end mark is due."""
+    if not processors:
+        return logits
+    ids = read[torch.from_numpy(rows), :n_read].to(logits.device)
+    for process in processors:
+        logits = process(ids, logits)
+    none_left = torch.isneginf(logits).all(1)
+    if none_left.any():
+        logits = logits.clone()
+        logits[none_left, END] = 0.0
+    return logits
+
+
+def _likeliest(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    return logits.argmax(-1)
+
+
+def _read_ids(prompts: Sequence[Ids], n_more: int) -> tuple[Tensor, int]:
+    """Return the prompts with end marks on their left, room for more ids, and where that begins."""
+    start = 1 + max(map(len, prompts))
+    read = np.full((len(prompts), start + n_more), END, dtype=np.int64)
+    for row, prompt in enumerate(prompts):
+        read[row, start - len(prompt) : start] = prompt
+    return torch.from_numpy(read), start
+
+
+def read_prompts(model: RecurrentLM, prompts: Sequence[Ids]) -> tuple[Tensor, State]:
+    """Read an end mark and each prompt from a fresh state; prompts of one length side by side.
+
+    Returns
+    -------
+    features : Tensor, shape (B, D)
+        After each prompt's last id: what the head needs to predict the first new one.
+    state : State, of B rows
+    """
+    lengths = np.array([len(prompt) for prompt in prompts])
+    order = np.argsort(lengths, kind="stable")
+    features: list[Tensor] = []
+    states: list[State] = []
+    for length in np.unique(lengths):
+        same = [prompts[i] for i in np.flatnonzero(lengths == length).tolist()]
+        marked = np.array([[END, *prompt] for prompt in same], dtype=np.int64)
+        ids = torch.from_numpy(marked).to(model.device)
+        for rows in torch.split(ids, max(1, READ_TOKENS // (int(length) + 1))):
+            state = model.zero_state(len(rows))
+            for window in torch.split(rows, max(1, READ_TOKENS // len(rows)), dim=1):
+                outputs, state = model(window, state)
+            features.append(outputs[:, -1])
+            states.append(state)
+    back = torch.from_numpy(np.argsort(order)).to(model.device)
+    return torch.cat(features)[back], State.concatenate(states).select(back)
