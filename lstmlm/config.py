@@ -299,6 +299,12 @@ class DecodeConfig(Settings):
         Strings that are never written, however they are cut into tokens.
     stop_strings : sequence of str, optional
         Strings with which a text ends as soon as it has one.
+    num_beams : int, default 1
+        Above 1 the likeliest texts are searched for, this many hypotheses being kept at each step;
+        nothing is drawn then.
+    length_penalty : float, default 1.0
+        Hypotheses are ranked by their log-probability divided by their length to this power: above
+        0 longer ones rank higher, below 0 shorter ones.
     """
 
     max_new_tokens: int = setting(100, "Tokens to write at most.", int, low=0)
@@ -326,13 +332,20 @@ class DecodeConfig(Settings):
     stop_strings: tuple[str, ...] | None = setting(
         None, "Strings with which a text ends.", str, optional=True, many=True
     )
+    num_beams: int = setting(1, "Hypotheses of a search for the likeliest text.", int, low=1)
+    length_penalty: float = setting(1.0, "Above 0 a search prefers longer texts.", float)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_return_sequences > 1 and not self.do_sample:
+        n = self.num_return_sequences
+        if self.num_beams > 1 and n > self.num_beams:
             raise ParameterError(
-                f"num_return_sequences={self.num_return_sequences} needs do_sample=True: the "
-                "likeliest tokens give a single text."
+                f"num_return_sequences={n} is more than num_beams={self.num_beams}."
+            )
+        if self.num_beams == 1 and n > 1 and not self.do_sample:
+            raise ParameterError(
+                f"num_return_sequences={n} needs do_sample=True or num_beams: the likeliest tokens "
+                "give a single text."
             )
         if self.min_new_tokens > self.max_new_tokens:
             raise ParameterError(

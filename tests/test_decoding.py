@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise, product
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.stats import chisquare
 from tiny import TEXTS, fitted, network, unfitted
 
 from lstmlm import DecodeConfig, ParameterError, TextError, TextTypeError
-from lstmlm.decoding import generate_ids, make_processors, sampling
+from lstmlm.decoding import generate_ids, make_processors, sampling, search_ids
 from lstmlm.decoding.processors import (
     BadWords,
     Forbid,
@@ -467,8 +468,8 @@ def test_a_misspelt_option_gets_a_suggestion():
     assert str(caught.value) == (
         "'temprature' is not an option of generation; the options are max_new_tokens, "
         "min_new_tokens, do_sample, num_return_sequences, temperature, top_k, top_p, min_p, "
-        "repetition_penalty, no_repeat_ngram_size, bad_words, stop_strings. "
-        "Did you mean 'temperature'?"
+        "repetition_penalty, no_repeat_ngram_size, bad_words, stop_strings, "
+        "num_beams, length_penalty. Did you mean 'temperature'?"
     )
 
 
@@ -487,7 +488,12 @@ def test_a_misspelt_option_gets_a_suggestion():
         ),
         (
             {"num_return_sequences": 2, "do_sample": False},
-            "num_return_sequences=2 needs do_sample=True: the likeliest tokens give a single text.",
+            "num_return_sequences=2 needs do_sample=True or num_beams: the likeliest tokens give a "
+            "single text.",
+        ),
+        (
+            {"num_return_sequences": 3, "num_beams": 2},
+            "num_return_sequences=3 is more than num_beams=2.",
         ),
         (
             {"min_new_tokens": 9, "max_new_tokens": 8},
@@ -630,3 +636,98 @@ def test_processors_are_for_streams_too():
         return torch.full_like(logits, -torch.inf).index_fill(1, torch.tensor([int(only)]), 0.0)
 
     assert list(lm.generate_stream("a", logits_processor=write, max_new_tokens=4)) == ["t"] * 4
+
+
+# ---- beams ----
+
+
+def searched(model, prompts, n=12, **options):
+    arrays = [np.array(prompt, dtype=np.int32) for prompt in prompts]
+    return search_ids(model, arrays, n, **options)
+
+
+@on_networks
+def test_one_beam_is_greedy(settings):
+    model = network(**settings)
+    for length_penalty in (-1.0, 0.0, 1.0, 3.0):
+        found = searched(model, PROMPTS, num_beams=1, length_penalty=length_penalty)
+        assert [list(best.ids) for (best,) in found] == written(model, do_sample=False)
+
+
+@on_networks
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, -0.5])
+def test_beams_that_keep_everything_find_the_best_of_all(settings, length_penalty):
+    model, n = network(**settings).double(), 3
+    with torch.no_grad():
+        model.head.bias[END] += 1
+    whole = []
+    for length in range(1, n + 1):
+        for ids in product(range(9), repeat=length):
+            if END in ids[:-1] or (length < n and ids[-1] != END):
+                continue
+            table, _ = plain.read(model, [2, *ids[:-1]])
+            total = sum(float(row[i]) for row, i in zip(table[1:], ids, strict=True))
+            whole.append((total / length**length_penalty, ids, total))
+    whole.sort(reverse=True)
+    (found,) = searched(model, [[2]], n, num_beams=9**n, length_penalty=length_penalty)
+    assert [best.ids for best in found[:50]] == [ids for _, ids, _ in whole[:50]]
+    for best, (_, _, total) in zip(found[:50], whole[:50], strict=True):
+        assert math.fsum(best.log_probs) == pytest.approx(total, rel=1e-9)
+        assert best.total == pytest.approx(total, rel=1e-9)
+
+
+@settings(max_examples=15)
+@given(
+    prompts=st.lists(st.lists(st.integers(1, 8), max_size=6), min_size=1, max_size=5),
+    num_beams=st.integers(1, 5),
+)
+def test_a_prompts_search_does_not_depend_on_the_others(prompts, num_beams):
+    model = network().double()
+    together = searched(model, prompts, num_beams=num_beams)
+    for prompt, found in zip(prompts, together, strict=True):
+        (alone,) = searched(model, [prompt], num_beams=num_beams)
+        assert [best.ids for best in alone] == [best.ids for best in found]
+        for best in found:  # its log-probabilities are those of its ids, read one after another
+            table, _ = plain.read(model, [*prompt, *best.ids[:-1]])
+            expected = [
+                float(row[i]) for row, i in zip(table[len(prompt) :], best.ids, strict=True)
+            ]
+            assert best.log_probs == pytest.approx(expected, rel=1e-9)
+
+
+@WRITERS
+def test_a_search_finds_texts_likelier_than_the_greedy_one(tokenizer):
+    lm = fitted(tokenizer=tokenizer)
+    options = {"max_new_tokens": 12, "length_penalty": 0.0}
+    found = lm.generate_records(BEGINNINGS, num_beams=6, num_return_sequences=2, **options)
+    greedy = lm.generate_records(BEGINNINGS, do_sample=False, max_new_tokens=12)
+    assert len(found) == 2 * len(BEGINNINGS)
+    gained = [best.log_prob - one.log_prob for best, one in zip(found[::2], greedy, strict=True)]
+    assert np.mean(gained) >= 0
+    assert max(gained) > 0
+    for best, second in zip(found[::2], found[1::2], strict=True):
+        assert best.log_prob >= second.log_prob
+        assert best.tokens != second.tokens
+    assert [one.text for one in found[::2]] == lm.generate(BEGINNINGS, num_beams=6, **options)
+    lm.set_params(generation_config={"num_beams": 3})
+    assert lm.predict(BEGINNINGS).tolist() == lm.generate(BEGINNINGS, num_beams=1, do_sample=False)
+    lm.set_params(generation_config=None)
+
+
+@WRITERS
+def test_a_search_keeps_to_what_a_text_may_and_must_have(tokenizer):
+    lm = fitted(tokenizer=tokenizer)
+    options = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 20}
+    for text in lm.generate(["the", ""], bad_words=["cat", "o"], **options):
+        assert "cat" not in text
+        assert "o" not in text
+    records = lm.generate_records(["the", ""], stop_strings=["e"], min_new_tokens=3, **options)
+    assert any(record.text.endswith("e") for record in records)
+    for record in records:
+        assert "e" not in record.text[:-1]
+        assert record.text.endswith("e") or len(record.tokens) >= 3
+
+
+def test_a_search_can_not_be_streamed():
+    with pytest.raises(ParameterError, match="num_beams=2 gives a text as a whole"):
+        fitted(tokenizer="char").generate_stream("a", num_beams=2)

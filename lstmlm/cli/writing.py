@@ -26,7 +26,7 @@ def generate(
     estimator = lstmlm.LSTMLanguageModel.load(model, device=device)
     config = parsed(options, DecodeConfig.rules())
     for prompt in _prompts(prompts or [""]):
-        if config.get("num_return_sequences", 1) > 1:
+        if config.get("num_return_sequences", 1) > 1 or config.get("num_beams", 1) > 1:
             for text in estimator.generate([prompt], random_state=random_state, **config):
                 sys.stdout.write(f"{prompt}{text}\n")
             sys.stdout.flush()

@@ -238,7 +238,11 @@ def make_processors(
         processors.append(BadWords(config.bad_words, pieces, glue))
     if config.min_new_tokens:
         processors.append(MinNewTokens(config.min_new_tokens, start))
-    return [*processors, *own, *(_warpers(config) if config.do_sample else ())]
+    return [
+        *processors,
+        *own,
+        *(_warpers(config) if config.do_sample and config.num_beams == 1 else ()),
+    ]
 
 
 def _warpers(config: DecodeConfig) -> list[LogitsProcessor]:

@@ -115,14 +115,15 @@ def generate_ids(
     if not prompts or not max_new_tokens:
         return
     choose = Draw(seed, range(first_row, first_row + len(prompts))) if do_sample else _likeliest
-    read, at = _read_ids(prompts, max_new_tokens)
+    read, at = padded(prompts, max_new_tokens), 1 + max(map(len, prompts))
     live = np.arange(len(prompts))
     with inference(model):
         features, state = read_prompts(model, prompts)
     for _ in range(max_new_tokens):
         with inference(model):
             log_probs = model.head.log_probs(features)
-            chosen = choose(_processed(processors, log_probs, read, live, at), live)
+            ids = read[torch.from_numpy(live), :at] if processors else read
+            chosen = choose(processed(processors, log_probs, ids), live)
             values = log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1)
         step = Step(live, chosen.cpu().numpy(), values.float().cpu().numpy())
         read[torch.from_numpy(live), at] = chosen.to(read.device)
@@ -138,17 +139,11 @@ def generate_ids(
             features = outputs[:, -1]
 
 
-def _processed(
-    processors: Sequence[LogitsProcessor],
-    logits: Tensor,
-    read: Tensor,
-    rows: NDArray[np.int64],
-    n_read: int,
-) -> Tensor:
+def processed(processors: Sequence[LogitsProcessor], logits: Tensor, ids: Tensor) -> Tensor:
     """Return what processors make of scores; where they leave no id the end mark is due."""
     if not processors:
         return logits
-    ids = read[torch.from_numpy(rows), :n_read].to(logits.device)
+    ids = ids.to(logits.device)
     for process in processors:
         logits = process(ids, logits)
     none_left = torch.isneginf(logits).all(1)
@@ -162,13 +157,13 @@ def _likeliest(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
     return logits.argmax(-1)
 
 
-def _read_ids(prompts: Sequence[Ids], n_more: int) -> tuple[Tensor, int]:
-    """Return the prompts with end marks on their left, room for more ids, and where that begins."""
+def padded(prompts: Sequence[Ids], room: int = 0) -> Tensor:
+    """Return prompts with end marks on their left, at least one, and room for more ids."""
     start = 1 + max(map(len, prompts))
-    read = np.full((len(prompts), start + n_more), END, dtype=np.int64)
+    ids = np.full((len(prompts), start + room), END, dtype=np.int64)
     for row, prompt in enumerate(prompts):
-        read[row, start - len(prompt) : start] = prompt
-    return torch.from_numpy(read), start
+        ids[row, start - len(prompt) : start] = prompt
+    return torch.from_numpy(ids)
 
 
 def read_prompts(model: RecurrentLM, prompts: Sequence[Ids]) -> tuple[Tensor, State]:

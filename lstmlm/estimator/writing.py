@@ -10,11 +10,17 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig
-from lstmlm.decoding import LogitsProcessor, Step, generate_ids, make_processors
+from lstmlm.decoding import (
+    LogitsProcessor,
+    Step,
+    generate_ids,
+    make_processors,
+    search_ids,
+)
 from lstmlm.errors import ParameterError, TextTypeError
 from lstmlm.estimator.seeds import seed_of
 from lstmlm.model import RecurrentLM
-from lstmlm.text import END, FOREIGN, Tokenizer, each_text
+from lstmlm.text import END, FOREIGN, Ids, Tokenizer, each_text
 
 GENERATE_BATCH = 128  # texts that are written side by side
 
@@ -65,7 +71,7 @@ class WritesText(BaseEstimator):
         ndarray of object, shape (n_prompts,)
             The new text alone.
         """
-        continued = self.generate(prompts, do_sample=False, num_return_sequences=1)
+        continued = self.generate(prompts, do_sample=False, num_beams=1, num_return_sequences=1)
         predicted = np.empty(len(continued), dtype=object)
         predicted[:] = continued
         return predicted
@@ -143,8 +149,13 @@ class WritesText(BaseEstimator):
         own = _callables(logits_processor)
         n = config.num_return_sequences
         read = [""] if prompts is None else list(each_text(prompts))
-        rows = [prompt for prompt in read for _ in range(n)]
         written: list[Generation] = []
+        if config.num_beams > 1:
+            size = max(1, GENERATE_BATCH // config.num_beams)
+            for start in range(0, len(read), size):
+                written += self._search(read[start : start + size], config, own)
+            return written
+        rows = [prompt for prompt in read for _ in range(n)]
         for start in range(0, len(rows), GENERATE_BATCH):
             written += self._continue(
                 rows[start : start + GENERATE_BATCH], config, seed, start, own
@@ -184,6 +195,11 @@ class WritesText(BaseEstimator):
                 f"prompt is a {type(prompt).__name__}; generate_stream takes one str. "
                 "For several prompts use generate."
             )
+        if config.num_beams > 1:
+            raise ParameterError(
+                f"num_beams={config.num_beams} gives a text as a whole: a search may change any of "
+                "it until it ends. Use generate, or generate_stream with num_beams=1."
+            )
         return self._stream(prompt, config, seed, _callables(logits_processor))
 
     def _decoding(self, random_state: Any, options: dict[str, Any]) -> tuple[DecodeConfig, int]:
@@ -209,6 +225,31 @@ class WritesText(BaseEstimator):
                     step.ended.add(row)
         return [writer.record() for writer in writers]
 
+    def _search(
+        self, prompts: Sequence[str], config: DecodeConfig, own: Sequence[LogitsProcessor]
+    ) -> list[Generation]:
+        encoded = self.tokenizer_.encode(prompts)
+
+        def writer_of(prompt: int, ids: Sequence[int], log_probs: Sequence[float]) -> _Writer:
+            writer = _Writer(self.tokenizer_, prompts[prompt], config)
+            for token_id, log_prob in zip(ids, log_probs, strict=True):
+                writer.add(token_id, log_prob)
+            return writer
+
+        def ends(prompt: int, ids: tuple[int, ...]) -> bool:
+            return writer_of(prompt, ids, [0.0] * len(ids)).ended
+
+        found = search_ids(
+            self.module_, encoded, config.max_new_tokens, num_beams=config.num_beams,
+            length_penalty=config.length_penalty, ends=ends if config.stop_strings else None,
+            processors=self._processors(encoded, config, own),
+        )  # fmt: skip
+        return [
+            writer_of(prompt, hypothesis.ids, hypothesis.log_probs).record()
+            for prompt, hypotheses in enumerate(found)
+            for hypothesis in hypotheses[: config.num_return_sequences]
+        ]
+
     def _stream(
         self, prompt: str, config: DecodeConfig, seed: int, own: Sequence[LogitsProcessor]
     ) -> Iterator[str]:
@@ -227,24 +268,29 @@ class WritesText(BaseEstimator):
         first: int,
         own: Sequence[LogitsProcessor],
     ) -> Iterator[Step]:
-        tokenizer, encoded = self.tokenizer_, self.tokenizer_.encode(prompts)
+        encoded = self.tokenizer_.encode(prompts)
+        return generate_ids(
+            self.module_, encoded, config.max_new_tokens, do_sample=config.do_sample, seed=seed,
+            first_row=first, processors=self._processors(encoded, config, own),
+        )  # fmt: skip
+
+    def _processors(
+        self, prompts: Sequence[Ids], config: DecodeConfig, own: Sequence[LogitsProcessor]
+    ) -> list[LogitsProcessor]:
+        tokenizer = self.tokenizer_
         if config.bad_words and tokenizer.kind == FOREIGN:
             raise ParameterError(
                 "bad_words needs one of the library's tokenizers, which say what characters an id "
                 "stands for; with a tokenizer of your own forbid ids by a logits_processor."
             )
-        processors = make_processors(
+        return make_processors(
             config,
-            start=1 + max(map(len, encoded)),
+            start=1 + max(map(len, prompts), default=0),
             forbidden=() if tokenizer.unknown_id is None else (tokenizer.unknown_id,),
             pieces=tokenizer.pieces if config.bad_words else (),
             glue=tokenizer.glue,
             own=own,
         )
-        return generate_ids(
-            self.module_, encoded, config.max_new_tokens, processors=processors,
-            do_sample=config.do_sample, seed=seed, first_row=first,
-        )  # fmt: skip
 
 
 class _Writer:
