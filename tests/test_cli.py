@@ -713,6 +713,12 @@ def test_generate_writes_several_texts_and_takes_several_strings(lstmlm, estimat
     assert done.out == "".join(f"the {text}\n" for text in texts)
 
 
+def test_generate_writes_nothing_before_options_are_checked(lstmlm, model):
+    done = lstmlm("generate", model, "the cat", "--min-new-tokens", "9", "--max-new-tokens", "8")
+    message = "lstmlm: min_new_tokens=9 is more than max_new_tokens=8.\n"
+    assert (done.status, done.out, done.err) == (2, "", message)
+
+
 def test_generate_reads_prompts_a_line_each(lstmlm, model):
     flags = ["--no-do-sample", "--max-new-tokens", "5"]
     done = lstmlm("generate", model, "-", *flags, stdin=b"the cat\r\n\nthe dog\n")

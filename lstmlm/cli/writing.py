@@ -31,8 +31,9 @@ def generate(
                 sys.stdout.write(f"{prompt}{text}\n")
             sys.stdout.flush()
             continue
+        pieces = estimator.generate_stream(prompt, random_state=random_state, **config)
         sys.stdout.write(prompt)
-        for piece in estimator.generate_stream(prompt, random_state=random_state, **config):
+        for piece in pieces:
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
