@@ -333,7 +333,9 @@ class DecodeConfig(Settings):
         None, "Strings with which a text ends.", str, optional=True, many=True
     )
     num_beams: int = setting(1, "Hypotheses of a search for the likeliest text.", int, low=1)
-    length_penalty: float = setting(1.0, "Above 0 a search prefers longer texts.", float)
+    length_penalty: float = setting(
+        1.0, "Above 0 a search prefers longer texts.", float, low=-10, high=10
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -249,9 +249,9 @@ OPTIONS = ", ".join(DecodeConfig.rules())
             "Did you mean 'temperature'?",
         ),
         (
-            {"beams": 2},
+            {"zebra": 2},
             {},
-            f"'beams' is not an option of generation; the options are {OPTIONS}.",
+            f"'zebra' is not an option of generation; the options are {OPTIONS}.",
         ),
         (
             "greedy",

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from lstmlm import (
+    DecodeConfig,
     DivergenceError,
     LSTMLanguageModel,
     ModelFolderError,
@@ -204,8 +205,8 @@ def test_no_epochs_build_the_first_weights(fitted):
         ({"vocab_size": 100}, "vocab_size=100 is too small for bpe, which needs the 256 bytes and "
                               "the end mark: at least 257."),
         ({"generation_config": {"temprature": 1}},
-         "'temprature' is not an option of generation; the options are max_new_tokens, do_sample, "
-         "temperature, top_k, top_p. Did you mean 'temperature'?"),
+         "'temprature' is not an option of generation; the options are "
+         f"{', '.join(DecodeConfig.rules())}. Did you mean 'temperature'?"),
         ({"verbose": -1}, "verbose=-1 is not valid; verbose is an integer at least 0."),
     ],
 )  # fmt: skip

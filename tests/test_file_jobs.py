@@ -345,6 +345,16 @@ def test_a_job_that_is_killed_again_and_again_loses_and_doubles_nothing(model, c
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_what_a_killed_worker_was_writing_is_gone_at_the_end(model, corpus, tmp_path):
+    out = tmp_path / "out"
+
+    def watch(at):
+        (out / ".unfinished-part-00000.jsonl-abc").write_text('{"text": "the')
+
+    score_files(model, [str(corpus)], out, n_jobs=1, watch=watch)
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "part-00000.jsonl"]
+
+
 DASK = """
 import os, signal, sys, threading, time
 import joblib

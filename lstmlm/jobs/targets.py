@@ -152,6 +152,7 @@ class Target:
                     errors.write(as_json(row).encode() + b"\n")
         if not total.failures:
             self.errors.unlink()
+        remove_unfinished(self.folder)  # of a worker that was killed, whose shard another one wrote
         self.put_together(n_shards)
         manifest = json.loads(self.manifest.read_text("utf-8"))
         write_json(self.manifest, manifest | {"summary": asdict(total)})

@@ -330,7 +330,11 @@ def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Ten
     Tensor, shape (N,)
         Nats.
     """
-    if len(x) == 1 or (isinstance(weight, Int8Rows) and len(x) * len(bias) <= BLOCK_LOGITS):
+    if isinstance(weight, Int8Rows):
+        few = len(x) * len(bias) <= BLOCK_LOGITS
+    else:
+        few = len(x) == 1 and product_type(x) == bias.dtype
+    if few:
         return _nll(logits(x, weight, bias), targets)
     dtype = x.dtype if isinstance(weight, Int8Rows) else product_type(x)
     columns = weight if isinstance(weight, Int8Rows) else weight.to(dtype)
