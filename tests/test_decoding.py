@@ -597,6 +597,21 @@ def test_a_text_ends_with_a_stop_string(tokenizer):
         assert ["".join(pieces)] == lm.generate([""], stop_strings=stops, random_state=row)
 
 
+def test_a_long_stop_string_at_the_very_beginning_ends_a_text():
+    lm = fitted(tokenizer="char")
+    ids = lm.tokenizer_.encode(["the cat"])[0].tolist()
+
+    def dictated(read, logits):
+        nth = min(read.shape[1] - 1, len(ids) - 1)  # an end mark stands before all else
+        return torch.full_like(logits, -torch.inf).index_fill(1, torch.tensor([ids[nth]]), 0.0)
+
+    options = {"logits_processor": dictated, "max_new_tokens": 20}
+    for length in range(1, 8):
+        stop = "the cat"[:length]
+        assert lm.generate([""], stop_strings=[stop], **options) == [stop]
+        assert "".join(lm.generate_stream("", stop_strings=[stop], **options)) == stop
+
+
 @WRITERS
 def test_a_text_has_its_least_length_and_repeats_no_run(tokenizer):
     lm = fitted(tokenizer=tokenizer)

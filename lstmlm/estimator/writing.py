@@ -323,7 +323,7 @@ class _Writer:
         if ends:
             self.ended = True
             piece = piece[: min(ends) - len(self._tail)]
-        self._tail = text[len(text) - self._reach :] if self._reach else ""
+        self._tail = text[-self._reach :] if self._reach else ""
         self._tokens.append(piece)
         self._log_probs.append(log_prob)
         return piece
