@@ -67,7 +67,8 @@ class Rule:
             named = {int: "an integer", float: "a number", bool: "True or False", str: "a str"}
             kinds = [" ".join([named[self.kind], *self._bounds()])]
         if self.many:
-            kinds = [f"{kinds[0]} that is not empty, or several"]
+            whole = " that is not empty" if self.kind is str else ""
+            kinds = [f"{kinds[0]}{whole}, or several"]
         if self.auto:
             kinds.append('"auto"')
         if self.optional:
@@ -89,9 +90,11 @@ class Rule:
     def _all_plain(self, value: Any) -> tuple[Any, ...] | None:
         several = value if isinstance(value, list | tuple | set | frozenset) else (value,)
         plain = tuple(_plain(one, self.kind) for one in several)
-        return plain if all(plain) else None
+        return None if any(one in (None, "") for one in plain) else plain
 
     def _holds(self, value: Any) -> bool:
+        if isinstance(value, tuple):
+            return all(map(self._holds, value))
         if self.choices:
             return value in self.choices
         if self.kind not in (int, float):
@@ -299,6 +302,17 @@ class DecodeConfig(Settings):
         Strings that are never written, however they are cut into tokens.
     stop_strings : sequence of str, optional
         Strings with which a text ends as soon as it has one.
+    choices : sequence of str, optional
+        The new text is one of these, drawn by their probability; where nothing is sampled, the
+        likeliest.
+    regex : str, optional
+        A regular expression that the new text matches as a whole; see
+        `lstmlm.decoding.constraints`.
+    line_lengths : int or sequence of int, optional
+        The new text has so many lines, each of so many characters.
+    token_healing : bool, default True
+        Whether a prompt that breaks off inside a word, or behind a space, is gone on with as the
+        text was cut into tokens that begins like this.
     num_beams : int, default 1
         Above 1 the likeliest texts are searched for, this many hypotheses being kept at each step;
         nothing is drawn then.
@@ -332,6 +346,16 @@ class DecodeConfig(Settings):
     stop_strings: tuple[str, ...] | None = setting(
         None, "Strings with which a text ends.", str, optional=True, many=True
     )
+    choices: tuple[str, ...] | None = setting(
+        None, "What the new text is one of.", str, optional=True, many=True
+    )
+    regex: str | None = setting(
+        None, "A regular expression that the new text matches as a whole.", str, optional=True
+    )
+    line_lengths: tuple[int, ...] | None = setting(
+        None, "Characters of each line of the new text.", int, low=1, optional=True, many=True
+    )
+    token_healing: bool = setting(True, "Let a prompt break off inside a word.", bool)
     num_beams: int = setting(1, "Hypotheses of a search for the likeliest text.", int, low=1)
     length_penalty: float = setting(
         1.0, "Above 0 a search prefers longer texts.", float, low=-10, high=10
@@ -344,7 +368,14 @@ class DecodeConfig(Settings):
             raise ParameterError(
                 f"num_return_sequences={n} is more than num_beams={self.num_beams}."
             )
-        if self.num_beams == 1 and n > 1 and not self.do_sample:
+        forms = [f for f in ("choices", "regex", "line_lengths") if getattr(self, f) is not None]
+        for name in forms:
+            if getattr(self, name) in ((), ""):
+                raise ParameterError(f"{name} is empty; give one at least, or None.")
+        if len(forms) > 1:
+            raise ParameterError(f"{forms[0]} and {forms[1]} can't be had together; give one.")
+        greedy = self.num_beams == 1 and not self.do_sample and self.choices is None
+        if n > 1 and greedy:
             raise ParameterError(
                 f"num_return_sequences={n} needs do_sample=True or num_beams: the likeliest tokens "
                 "give a single text."

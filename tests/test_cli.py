@@ -784,7 +784,8 @@ WRONG_VALUES = [
         ["--generation-config", '{"topk": 1}'],
         "'topk' is not an option of generation; the options are max_new_tokens, min_new_tokens, "
         "do_sample, num_return_sequences, temperature, top_k, top_p, min_p, repetition_penalty, "
-        "no_repeat_ngram_size, bad_words, stop_strings, num_beams, length_penalty. "
+        "no_repeat_ngram_size, bad_words, stop_strings, choices, regex, line_lengths, "
+        "token_healing, num_beams, length_penalty. "
         "Did you mean 'top_k'?",
     ),
     (

@@ -403,7 +403,7 @@ def test_the_pieces_of_a_stream_are_the_text(tokenizer, options):
 def test_prompts_are_continued_in_batches_as_together(tokenizer, monkeypatch):
     lm = fitted(tokenizer=tokenizer)
     together = lm.generate(BEGINNINGS, random_state=1, max_new_tokens=15)
-    monkeypatch.setattr("lstmlm.estimator.writing.GENERATE_BATCH", 2)
+    monkeypatch.setattr("lstmlm.estimator.generations.GENERATE_BATCH", 2)
     assert lm.generate(BEGINNINGS, random_state=1, max_new_tokens=15) == together
     assert lm.generate(BEGINNINGS[:3], random_state=1, max_new_tokens=15) == together[:3]
     changed = ["another", *BEGINNINGS[1:]]
@@ -469,7 +469,7 @@ def test_a_misspelt_option_gets_a_suggestion():
         "'temprature' is not an option of generation; the options are max_new_tokens, "
         "min_new_tokens, do_sample, num_return_sequences, temperature, top_k, top_p, min_p, "
         "repetition_penalty, no_repeat_ngram_size, bad_words, stop_strings, "
-        "num_beams, length_penalty. Did you mean 'temperature'?"
+        "choices, regex, line_lengths, token_healing, num_beams, length_penalty. Did you mean 'temperature'?"
     )
 
 

@@ -82,5 +82,8 @@ def parsed(values: dict[str, Any], rules: dict[str, Rule]) -> dict[str, Any]:
         elif isinstance(value, str) and rule.kind in (int, float) and value != "auto":
             with contextlib.suppress(ValueError):  # the rule words what is wrong
                 value = rule.kind(value)
+        elif isinstance(value, list) and rule.kind in (int, float):
+            with contextlib.suppress(ValueError):
+                value = [rule.kind(one) for one in value]
         parsed[name] = rule.check("--" + name.replace("_", "-"), value)
     return parsed

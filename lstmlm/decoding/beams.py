@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lstmlm.decoding.constraints import Constraint, constrained
 from lstmlm.decoding.processors import LogitsProcessor
 from lstmlm.decoding.sampling import padded, processed, read_prompts
 from lstmlm.model import RecurrentLM
@@ -49,6 +50,7 @@ def search_ids(
     num_beams: int,
     length_penalty: float = 1.0,
     processors: Sequence[LogitsProcessor] = (),
+    allow: Constraint | None = None,
     ends: Callable[[int, tuple[int, ...]], bool] | None = None,
 ) -> list[list[Hypothesis]]:
     """Continue prompts, each by the likeliest ids that a search finds.
@@ -67,6 +69,8 @@ def search_ids(
         Above 0 longer continuations rank higher, below 0 shorter ones.
     processors : sequence of callables
         See `lstmlm.decoding.processors`.
+    allow : callable, optional
+        Which ids may follow; see `lstmlm.decoding.constraints`.
     ends : callable, optional
         Whether a prompt's continuation, by the prompt's number and its new ids, has come to an end
         without an end mark.
@@ -89,7 +93,9 @@ def search_ids(
             new = torch.tensor([beam.hypothesis.ids for beam in beams], dtype=torch.int64)
             of_prompts = read[[beam.prompt for beam in beams]]
             ids = torch.cat([of_prompts, new.reshape(len(beams), n_new)], dim=1)
-            scores = processed(processors, log_probs, ids)
+            numbers, texts = [b.prompt for b in beams], [b.hypothesis.ids for b in beams]
+            scores = constrained(log_probs, allow, numbers, texts)
+            scores = processed(processors, scores, ids, limited=allow is not None)
         following: list[_Beam] = []
         for number, group in groupby(range(len(beams)), key=lambda row: beams[row].prompt):
             search, rows = searches[number], list(group)

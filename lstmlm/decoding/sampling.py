@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lstmlm.decoding.constraints import Constraint, constrained
 from lstmlm.decoding.processors import LogitsProcessor
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
@@ -83,6 +84,7 @@ def generate_ids(
     max_new_tokens: int,
     *,
     processors: Sequence[LogitsProcessor] = (),
+    allow: Constraint | None = None,
     do_sample: bool = True,
     seed: int = 0,
     first_row: int = 0,
@@ -100,6 +102,8 @@ def generate_ids(
     processors : sequence of callables
         What is done to the scores first; see `lstmlm.decoding.processors`. A row for which they
         leave no id ends.
+    allow : callable, optional
+        Which ids may follow; see `lstmlm.decoding.constraints`.
     do_sample : bool
         Whether to draw from what they leave; else the likeliest id is taken.
     seed : int
@@ -115,7 +119,8 @@ def generate_ids(
     if not prompts or not max_new_tokens:
         return
     choose = Draw(seed, range(first_row, first_row + len(prompts))) if do_sample else _likeliest
-    read, at = padded(prompts, max_new_tokens), 1 + max(map(len, prompts))
+    start = at = 1 + max(map(len, prompts))
+    read = padded(prompts, max_new_tokens)
     live = np.arange(len(prompts))
     with inference(model):
         features, state = read_prompts(model, prompts)
@@ -123,7 +128,9 @@ def generate_ids(
         with inference(model):
             log_probs = model.head.log_probs(features)
             ids = read[torch.from_numpy(live), :at] if processors else read
-            chosen = choose(processed(processors, log_probs, ids), live)
+            rows = live.tolist()
+            scores = constrained(log_probs, allow, rows, (read[r, start:at].tolist() for r in rows))
+            chosen = choose(processed(processors, scores, ids, limited=allow is not None), live)
             values = log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1)
         step = Step(live, chosen.cpu().numpy(), values.float().cpu().numpy())
         read[torch.from_numpy(live), at] = chosen.to(read.device)
@@ -139,9 +146,20 @@ def generate_ids(
             features = outputs[:, -1]
 
 
-def processed(processors: Sequence[LogitsProcessor], logits: Tensor, ids: Tensor) -> Tensor:
-    """Return what processors make of scores; where they leave no id the end mark is due."""
-    if not processors:
+def processed(
+    processors: Sequence[LogitsProcessor], logits: Tensor, ids: Tensor, *, limited: bool = False
+) -> Tensor:
+    """Return what processors make of scores; where they leave no id the end mark is due.
+
+    Parameters
+    ----------
+    processors : sequence of callables
+    logits : Tensor, shape (B, V)
+    ids : Tensor of int64, shape (B, T)
+    limited : bool
+        Whether a constraint may have left no id to begin with.
+    """
+    if not processors and not limited:
         return logits
     ids = ids.to(logits.device)
     for process in processors:

@@ -1,11 +1,31 @@
-"""What could come next, the likeliest first."""
+"""What could come next: tokens, words or lines, the likeliest first.
 
-from typing import NamedTuple
+Words and lines are searched for by a beam over the state. A word has ended if the next id begins
+something else, so that its probability holds that of its end; the same letters cut into other ids
+are one suggestion, whose probabilities add up.
+"""
 
+import codecs
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lstmlm.config import Rule
+from lstmlm.decoding.openings import Places, openings, read_on, read_openings
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
 from lstmlm.scoring import inference
-from lstmlm.text import END, Tokenizer
+from lstmlm.text import END, FOREIGN, UNKNOWN, WHITE_SPACE, CharClass, Tokenizer, char_class
+
+Unit = Literal["token", "word", "line"]
+UNITS: tuple[Unit, ...] = ("token", "word", "line")
+_N_RULE = Rule(help="How many suggestions.", kind=int, low=1)
+_UNIT_RULE = Rule(help="What to suggest.", kind=str, choices=UNITS)
+MIN_BEAMS = 16  # hypotheses that a search for suggestions keeps at least
 
 
 class Completion(NamedTuple):
@@ -16,19 +36,265 @@ class Completion(NamedTuple):
     text : str
         What to append.
     log_prob : float
-        Its log-probability, in nats.
+        Its log-probability given the text before it, in nats.
     """
 
     text: str
     log_prob: float
 
 
-def likeliest_next(
-    model: RecurrentLM, tokenizer: Tokenizer, state: State, n: int, *, after: str
-) -> list[Completion]:
-    """Return the n likeliest next tokens, the likeliest first.
+class NextToken(NamedTuple):
+    """A token that may come next.
 
-    Left out are the end mark, the unknown token and tokens that end inside a character.
+    Parameters
+    ----------
+    text : str
+        Its text; the end mark's is ``""``.
+    prob : float
+        Its probability.
+    """
+
+    text: str
+    prob: float
+
+
+@dataclass(frozen=True)
+class _Growing:
+    """A suggestion that goes on: its bytes, the row of the state that it grew from, its last id."""
+
+    data: bytes
+    log_prob: float
+    row: int
+    token: int
+
+
+@dataclass
+class _Search:
+    """What a search has found."""
+
+    n: int
+    wanted: Callable[[str], bool]
+    of_tokens: bool = False  # which may be white space
+    found: dict[str, float] = field(default_factory=dict)
+
+    def add(self, data: bytes, log_prob: float) -> None:
+        """Take a suggestion that has ended, if its characters are whole.
+
+        Other ids of the same text add to its probability.
+        """
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return
+        if log_prob > -math.inf and self._is_seen(text) and self.wanted(text):
+            before = self.found.get(text, -math.inf)
+            high, low = max(before, log_prob), min(before, log_prob)
+            self.found[text] = high + math.log1p(math.exp(low - high))
+
+    def _is_seen(self, text: str) -> bool:
+        return bool(text if self.of_tokens else text.strip(WHITE_SPACE))
+
+    def best(self) -> list[Completion]:
+        """Return the n likeliest, the likeliest first."""
+        ranked = sorted(self.found.items(), key=lambda one: -one[1])
+        return [Completion(*one) for one in ranked[: self.n]]
+
+    def is_over(self, live: list[_Growing]) -> bool:
+        """Return whether nothing that goes on can still be among the n likeliest."""
+        if len(self.found) < self.n or not live:
+            return not live
+        return self.best()[-1].log_prob >= max(one.log_prob for one in live)
+
+
+def check_suggestions(n: object, unit: object) -> None:
+    """Check how many suggestions are wanted, and of what.
+
+    Raises
+    ------
+    ParameterError
+        If the number is none from 1 on, or there is no such unit.
+    """
+    _N_RULE.check("n", n)
+    _UNIT_RULE.check("unit", unit)
+
+
+def suggest(
+    model: RecurrentLM,
+    tokenizer: Tokenizer,
+    state: State,
+    text: str,
+    n: int,
+    *,
+    unit: Unit = "word",
+    num_beams: int = 1,
+    max_new_tokens: int = 100,
+    wanted: Callable[[str], bool] = lambda text: True,
+) -> list[Completion]:
+    """Return the n likeliest continuations of a text, the likeliest first.
+
+    Parameters
+    ----------
+    model : RecurrentLM
+        The model.
+    tokenizer : Tokenizer
+        Its tokenizer.
+    state : State, of one row
+        What was read of the text.
+    text : str
+        Its end, which was not read since more text may change its ids.
+    n : int
+        How many.
+    unit : {"token", "word", "line"}
+        What to suggest: the rest of it, if the text has begun one.
+    num_beams : int
+        Hypotheses that are kept; 16 at least, and twice `n`.
+    max_new_tokens : int
+        Tokens of a suggestion at most.
+    wanted : callable
+        Says which suggestions may be given.
+    """
+    search = _Search(n, wanted, of_tokens=unit == "token")
+    if tokenizer.kind == FOREIGN:
+        return _next_of_foreign(model, tokenizer, state, text, search)
+    places = read_openings(model, tokenizer, state, openings(tokenizer, text))
+    n_beams = max(num_beams, MIN_BEAMS, 2 * n)
+    live = _first(places, tokenizer, n_beams, glue=tokenizer.glue if text else b"")
+    if unit == "token":
+        for one in live:
+            search.add(one.data, one.log_prob)
+        return search.best()
+    one_word = unit == "word" and tokenizer.kind == "word"
+    ending = _ending(tokenizer, unit).to(model.device)
+    state = places.state
+    for n_tokens in range(1, max_new_tokens + 1):
+        live = _without_ended(live, search, unit, one_word=one_word)[:n_beams]
+        if n_tokens == max_new_tokens or search.is_over(live):
+            break
+        with inference(model):
+            rows = torch.tensor([one.row for one in live], device=model.device)
+            last = torch.tensor([[one.token] for one in live], device=model.device)
+            outputs, state = model(last, state.select(rows))
+            log_probs = model.head.log_probs(outputs[:, -1]).double()
+        live = _grown(live, log_probs, ending, tokenizer, search, n_beams)
+    if not search.is_over(live):
+        for one in live:
+            search.add(one.data, one.log_prob)
+    return search.best()
+
+
+def _first(places: Places, tokenizer: Tokenizer, n_beams: int, *, glue: bytes) -> list[_Growing]:
+    """Return what a first id can make of each opening, the likeliest first."""
+    pieces, whole = tokenizer.lexicon.pieces, float(places.masses.logsumexp(0))
+    found: list[_Growing] = []
+    for row, way in enumerate(places.openings):
+        scores = places.following[row].double() + (places.log_probs[row] - whole)
+        if way.begun:
+            ids = torch.from_numpy(tokenizer.lexicon.longer(way.begun)).to(scores.device)
+        else:
+            spelled = torch.from_numpy(tokenizer.lexicon.firsts != CharClass.NONE)
+            ids = spelled.nonzero().squeeze(1).to(scores.device)
+        values, at = scores[ids].topk(min(2 * n_beams, len(ids)))
+        before = b"" if way.begun else glue
+        for value, token in zip(values.tolist(), ids[at].tolist(), strict=True):
+            data = before + pieces[token][len(way.begun) :]
+            found.append(_Growing(data, value, row, token))
+    return sorted(found, key=lambda one: -one.log_prob)
+
+
+def _without_ended(
+    live: list[_Growing], search: _Search, unit: Unit, *, one_word: bool
+) -> list[_Growing]:
+    """Hand over what has ended whatever comes next; return what has not."""
+    going: list[_Growing] = []
+    for one in live:
+        if unit == "line" and b"\n" in one.data:
+            search.add(one.data[: one.data.index(b"\n")], one.log_prob)
+        elif unit == "word" and (one_word or _class_at_end(one.data) == CharClass.UNSPACED):
+            search.add(one.data, one.log_prob)
+        elif _may_be_text(one.data):
+            going.append(one)
+    return going
+
+
+def _grown(
+    live: list[_Growing],
+    log_probs: Tensor,
+    ending: Tensor,
+    tokenizer: Tokenizer,
+    search: _Search,
+    n_beams: int,
+) -> list[_Growing]:
+    """End suggestions by the share that their end has, and let the likeliest go on by an id."""
+    classes = [_class_at_end(one.data) for one in live]
+    ends = ending[torch.tensor(classes, device=ending.device)]
+    over = log_probs.masked_fill(~ends, -math.inf).logsumexp(1)
+    for one, of, share in zip(live, classes, over.tolist(), strict=True):
+        if of != CharClass.PART:
+            search.add(one.data, one.log_prob + share)
+    before = torch.tensor([one.log_prob for one in live], dtype=torch.float64, device=ends.device)
+    scores = log_probs.masked_fill(ends, -math.inf) + before.unsqueeze(1)
+    values, places = scores.flatten().topk(min(2 * n_beams, scores.numel()))
+    grown: list[_Growing] = []
+    for value, place in zip(values.tolist(), places.tolist(), strict=True):
+        if value == -math.inf:
+            break
+        row, token = divmod(place, scores.shape[1])
+        piece = tokenizer.glue + tokenizer.lexicon.pieces[token]
+        grown.append(_Growing(live[row].data + piece, value, row, token))
+    return grown
+
+
+def _ending(tokenizer: Tokenizer, unit: Unit) -> Tensor:
+    """Return which ids end a suggestion, by the class of its last character, shape (classes, V)."""
+    if unit == "word":
+        return torch.from_numpy(tokenizer.lexicon.ending)
+    ending = torch.from_numpy(tokenizer.lexicon.line_ending)
+    return ending.expand(max(CharClass) + 1, -1)
+
+
+def _class_at_end(data: bytes) -> CharClass:
+    """Return the class of the last character; PART where it is not whole."""
+    start = max(0, len(data) - 4)
+    while start < len(data) - 1 and data[start] & 0xC0 == 0x80:
+        start += 1
+    try:
+        return char_class(data[start:].decode()[-1])
+    except UnicodeDecodeError:
+        return CharClass.PART
+
+
+def _may_be_text(data: bytes) -> bool:
+    """Return whether bytes are characters, the last one perhaps not whole."""
+    try:
+        codecs.utf_8_decode(data, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _next_of_foreign(
+    model: RecurrentLM, tokenizer: Tokenizer, state: State, text: str, search: _Search
+) -> list[Completion]:
+    """Return the likeliest next tokens, of a tokenizer of whose types no more is known."""
+    (ids,) = tokenizer.encode([text])
+    with inference(model):
+        state = read_on(model, tuple(ids.tolist()), state)[1]
+        log_probs = model.head.log_probs(model.project(state.hidden[-1]))[0].double()
+        values, order = log_probs.sort(descending=True, stable=True)
+    for value, token in zip(values.tolist(), order.tolist(), strict=True):
+        decoder = tokenizer.decoder(after=text)
+        piece = decoder.feed(token)
+        if token not in (END, tokenizer.unknown_id) and piece and not decoder.finish():
+            search.add(piece.encode(), value)
+            if len(search.found) == search.n:
+                break
+    return search.best()
+
+
+def next_tokens(
+    model: RecurrentLM, tokenizer: Tokenizer, state: State, k: int, *, after: str
+) -> list[NextToken]:
+    """Return the k likeliest next tokens, the end mark and the unknown token among them.
 
     Parameters
     ----------
@@ -38,20 +304,24 @@ def likeliest_next(
         Its tokenizer.
     state : State, of one row
         What was read.
-    n : int
-        How many.
+    k : int
+        How many; fewer where the vocabulary has no more.
     after : str
         The text that they continue, as far as it decides on a space before them.
     """
     with inference(model):
-        log_probs = model.head.log_probs(model.project(state.hidden[-1]))[0]
-        values, ids = log_probs.sort(descending=True, stable=True)
-    found: list[Completion] = []
-    for token_id, value in zip(ids.tolist(), values.tolist(), strict=True):
-        decoder = tokenizer.decoder(after=after)
-        text = decoder.feed(token_id)
-        if token_id not in (END, tokenizer.unknown_id) and text and not decoder.finish():
-            found.append(Completion(text, value))
-            if len(found) == n:
-                break
-    return found
+        probs = model.head.log_probs(model.project(state.hidden[-1]))[0].double().exp()
+        values, ids = probs.topk(min(k, len(probs)))
+    return [
+        NextToken(_spelled(tokenizer, token, after), value)
+        for value, token in zip(values.tolist(), ids.tolist(), strict=True)
+    ]
+
+
+def _spelled(tokenizer: Tokenizer, token: int, after: str) -> str:
+    if token == END:
+        return ""
+    if token == tokenizer.unknown_id:
+        return UNKNOWN
+    decoder = tokenizer.decoder(after=after)
+    return decoder.feed(token) + decoder.finish()

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
-from lstmlm.decoding import Completion, likeliest_next
+from lstmlm.decoding import Completion, Unit, check_suggestions, suggest
 from lstmlm.errors import ParameterError, SessionClosedError, TextTypeError
 from lstmlm.nn.state import State
 from lstmlm.session.packing import pack, unpack
@@ -152,27 +152,32 @@ class Sessions:
         one = self._states_of([row])
         return pack(self._incoming[row], one, self._reader, closed=bool(self._closed[row]))
 
-    def complete(self, stream: int, n: int = 5) -> list[Completion]:
-        """Return the n likeliest next tokens of a stream, the likeliest first.
+    def complete(
+        self, stream: int, n: int = 5, unit: Unit = "word", *, max_new_tokens: int = 100
+    ) -> list[Completion]:
+        """Return the n likeliest continuations of a stream, the likeliest first.
 
-        What is held back is read as if it were certain; the stream does not move.
+        What is held back is taken as begun: a word that is being typed is finished. The stream
+        does not move.
 
         Parameters
         ----------
         stream : int
             Its number.
         n : int, default 5
-            How many; fewer where the vocabulary has no more.
+            How many; fewer where no more are found.
+        unit : {"token", "word", "line"}, default "word"
+            What to suggest; see `LSTMLanguageModel.complete`.
+        max_new_tokens : int, default 100
+            Tokens of a suggestion at most.
         """
-        if not isinstance(n, int) or n < 1:
-            raise ParameterError(f"n={n!r} is not valid; it is a whole number from 1 on.")
+        check_suggestions(n, unit)
         (row,) = self._rows([stream])
         reader, (text, _) = self._reader, self._incoming[row].end()
         state = self._states_of([row])
-        (ids,) = reader.tokenizer.encode([text])
-        if len(ids):
-            state = reader.read([ids], state)[1]
-        return likeliest_next(reader.model, reader.tokenizer, state, n, after=text)
+        return suggest(
+            reader.model, reader.tokenizer, state, text, n, unit=unit, max_new_tokens=max_new_tokens
+        )
 
     def _rows(self, streams: Iterable[int], *, closed_too: bool = False) -> list[int]:
         rows = list(dict.fromkeys(streams))  # one that is named twice moves once
@@ -303,15 +308,21 @@ class Session:
         """Return a session of its own that stands where this one does."""
         return type(self)(self._reader, self.state)
 
-    def complete(self, n: int = 5) -> list[Completion]:
-        """Return the n likeliest next tokens, the likeliest first; the session does not move.
+    def complete(
+        self, n: int = 5, unit: Unit = "word", *, max_new_tokens: int = 100
+    ) -> list[Completion]:
+        """Return the n likeliest continuations, the likeliest first; the session does not move.
 
         Parameters
         ----------
         n : int, default 5
-            How many; fewer where the vocabulary has no more.
+            How many; fewer where no more are found.
+        unit : {"token", "word", "line"}, default "word"
+            What to suggest; see `LSTMLanguageModel.complete`.
+        max_new_tokens : int, default 100
+            Tokens of a suggestion at most.
         """
-        return self._streams.complete(0, n)
+        return self._streams.complete(0, n, unit, max_new_tokens=max_new_tokens)
 
 
 def _checked(chunk: object) -> str | bytes:

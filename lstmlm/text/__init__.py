@@ -15,8 +15,9 @@ tokenizer's types follow in the order of their frequency in the training text.
 """
 
 from lstmlm.text.foreign import ForeignTokenizer, foreign_tokenizer, written_form
-from lstmlm.text.incoming import REACH, Incoming
+from lstmlm.text.incoming import REACH, Incoming, given_and_held
 from lstmlm.text.learning import learn_tokenizer
+from lstmlm.text.lexicon import CharClass, Lexicon, char_class
 from lstmlm.text.raw import (
     WHITE_SPACE,
     check_iterable,
@@ -40,12 +41,15 @@ __all__ = [
     "REACH",
     "UNKNOWN",
     "WHITE_SPACE",
+    "CharClass",
     "Decoder",
     "ForeignTokenizer",
     "Ids",
     "Incoming",
     "Kind",
+    "Lexicon",
     "Tokenizer",
+    "char_class",
     "check_iterable",
     "check_pair",
     "check_text",
@@ -53,6 +57,7 @@ __all__ = [
     "count_words",
     "each_text",
     "foreign_tokenizer",
+    "given_and_held",
     "in_chunks",
     "in_pieces",
     "learn_tokenizer",

@@ -93,3 +93,14 @@ class Incoming(NamedTuple):
 
     def _all_held(self) -> str:
         return self.held + ("\ufffd" if self.bytes_held else "")
+
+
+def given_and_held(tokenizer: Tokenizer, text: str) -> tuple[str, str]:
+    """Return a text in two: what has its ids for good, and its end, whose ids more text may change.
+
+    Of a foreign tokenizer nothing can be said: all is end.
+    """
+    if not tokenizer.has_safe_cuts:
+        return "", text
+    given, rest = Incoming().feed(tokenizer, text)
+    return given, rest.held

@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from lstmlm.text.lexicon import Lexicon
 from lstmlm.text.raw import WHITE_SPACE, in_pieces, readable
 
 Kind = Literal["bpe", "char", "word", "foreign"]
@@ -180,6 +181,16 @@ class Tokenizer:
     def glue(self) -> bytes:
         """What stands between two ids: a space for words."""
         return b" " if self.kind == "word" else b""
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """What each id spells, the unknown token nothing."""
+        return Lexicon(self.pieces, () if self.unknown_id is None else (self.unknown_id,))
+
+    def normalized(self, text: str) -> str:
+        """Return a text as it is read: in lower case, if all text is."""
+        normalizer = self.backend.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text)
 
     @cached_property
     def pieces(self) -> list[bytes]:

@@ -1,0 +1,286 @@
+"""Text that breaks off anywhere: which ids may lie at its end, and how likely each way is.
+
+A text that stops inside a word, or behind a space, was not cut into ids as the whole will be: the
+ids of ``The quick bro`` are not the first ids of ``The quick brown``. But of the ids of any longer
+text all those up to some place are the ids of the text up to there, and the next one reaches
+beyond the end (Token healing; all places are weighed here, where Hugging Face's and guidance's
+implementations back up over one id).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lstmlm.decoding.sampling import read_prompts
+from lstmlm.model import RecurrentLM
+from lstmlm.nn.state import State
+from lstmlm.scoring import inference
+from lstmlm.text import CharClass, Ids, Tokenizer, char_class, given_and_held, readable
+
+WORD_ENDS = 0.05  # probability from which a prompt is taken to end with a word
+
+
+class Opening(NamedTuple):
+    """A way in which a text that breaks off may be cut.
+
+    Parameters
+    ----------
+    ids : tuple of int
+        The ids up to some place.
+    begun : bytes
+        What stands behind it: the next id's bytes begin with it and go on. Empty at the end, where
+        any id may follow.
+    """
+
+    ids: tuple[int, ...]
+    begun: bytes
+
+
+class Places(NamedTuple):
+    """Openings that were read, a row each.
+
+    Parameters
+    ----------
+    openings : list of Opening
+    log_probs : Tensor of float64, shape (B,)
+        Of the openings' ids.
+    following : Tensor, shape (B, V)
+        The log-probabilities of the ids that follow.
+    state : State, of B rows
+    masses : Tensor of float64, shape (B,)
+        The log-probability of each opening together with what it says of the next id.
+    """
+
+    openings: list[Opening]
+    log_probs: Tensor
+    following: Tensor
+    state: State
+    masses: Tensor
+
+
+def openings(tokenizer: Tokenizer, text: str) -> list[Opening]:
+    """Return all ways to cut a text that breaks off; the last one is cut at its end.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        One of the library's own kinds; of a foreign one the text is taken as it is cut.
+    text : str
+        Its end, from a safe cut on.
+    """
+    text = tokenizer.normalized(readable(text))
+    if tokenizer.kind not in ("bpe", "word") or not text:
+        return [Opening(tuple(tokenizer.encode([text])[0].tolist()), b"")]
+    cuts = range(len(text)) if tokenizer.kind == "bpe" else [0]
+    behind = [text[cut:].encode() for cut in cuts]
+    near = [
+        cut for cut, rest in zip(cuts, behind, strict=True) if len(rest) <= tokenizer.lexicon.reach
+    ]
+    encoded = tokenizer.encode([*(text[:cut] for cut in near), text])
+    found: dict[Opening, None] = {}
+    for cut, ids in zip([*near, len(text)], encoded, strict=True):
+        begun = text[cut:].encode()
+        for way in _inside_last(ids.tolist(), text[cut - 1 : cut].encode(), begun, tokenizer):
+            if not way.begun or len(tokenizer.lexicon.longer(way.begun)):
+                found[way] = None
+    ways = list(found)
+    if len(ways) > 1 and tokenizer.unknown_id in ways[-1].ids:
+        ways.pop()  # the beginning of a known word is hardly ever an unknown one
+    return ways
+
+
+def _inside_last(
+    ids: list[int], last: bytes, begun: bytes, tokenizer: Tokenizer
+) -> Iterator[Opening]:
+    """Yield the openings cut inside the last character of some ids, and behind it."""
+    pieces, n_bytes = tokenizer.lexicon.pieces, 0
+    for at in range(len(ids) - 1, -1, -1):
+        n_bytes += len(pieces[ids[at]])
+        if n_bytes >= len(last):
+            break
+        yield Opening(tuple(ids[:at]), last[-n_bytes:] + begun)
+    yield Opening(tuple(ids), begun)
+
+
+def read_openings(
+    model: RecurrentLM, tokenizer: Tokenizer, state: State, ways: list[Opening]
+) -> Places:
+    """Read openings, each from the same state.
+
+    Parameters
+    ----------
+    model : RecurrentLM
+        The model.
+    tokenizer : Tokenizer
+        Its tokenizer.
+    state : State, of one row
+        What was read before them.
+    ways : list of B Openings
+    """
+    with inference(model):
+        common = _common([way.ids for way in ways])
+        sums, state = read_on(model, common, state)
+        tails = [way.ids[len(common) :] for way in ways]
+        log_probs, state = _read_tails(model, tails, state)
+        following = model.head.log_probs(model.project(state.hidden[-1]))
+        masses = log_probs.clone()
+        for row, way in enumerate(ways):
+            if way.begun:
+                longer = tokenizer.lexicon.longer(way.begun)
+                chosen = torch.from_numpy(longer).to(following.device)
+                masses[row] += following[row, chosen].double().logsumexp(0)
+    return Places(ways, log_probs + sums, following, state, masses + sums)
+
+
+class Start(NamedTuple):
+    """From where a prompt is continued.
+
+    Parameters
+    ----------
+    ids : ndarray of integers
+        The prompt's ids, but perhaps the last ones.
+    firsts : ndarray of int64, or None
+        The ids that may follow: those that go on from what is left of the prompt; None for all.
+    n_read : int
+        How many of the prompt's characters had their ids for good.
+    n_ids : int
+        How many of the ids are theirs.
+    """
+
+    ids: Ids
+    firsts: NDArray[np.int64] | None
+    n_read: int
+    n_ids: int
+
+    @classmethod
+    def behind(cls, prompt: str, ids: Ids) -> "Start":
+        """Return the start from a prompt as it is."""
+        return cls(ids, None, len(prompt), len(ids))
+
+
+def starts_of(
+    model: RecurrentLM, tokenizer: Tokenizer, prompt: str
+) -> tuple[list[Start], NDArray[np.float64]]:
+    """Return from where a prompt that may break off inside a word, or behind a space, can go on.
+
+    A prompt whose last word may well have ended there is taken as it is. Else each of its openings
+    is a start: one that is drawn by its probability is the beginning of a text that is drawn from
+    all of the model's texts that begin like the prompt.
+
+    Parameters
+    ----------
+    model : RecurrentLM
+        The model.
+    tokenizer : Tokenizer
+        Its tokenizer.
+    prompt : str
+        The beginning of a text.
+
+    Returns
+    -------
+    starts : list of Start
+    probs : ndarray of float64, shape (n_starts,)
+        Their probabilities.
+    """
+    whole = [Start.behind(prompt, tokenizer.encode([prompt])[0])], np.ones(1)
+    if tokenizer.kind not in ("bpe", "word"):
+        return whole
+    read, held = given_and_held(tokenizer, prompt)
+    ways = openings(tokenizer, held)
+    if len(ways) == 1 and not ways[0].begun:
+        return whole
+    certain = tokenizer.encode([read])[0]
+    with inference(model):
+        state = read_prompts(model, [certain])[1]
+    places = read_openings(model, tokenizer, state, ways)
+    if _has_ended(places, tokenizer, held):
+        return whole
+    starts = [
+        Start(
+            np.concatenate([certain, np.array(way.ids, dtype=certain.dtype)]),
+            tokenizer.lexicon.longer(way.begun) if way.begun else None,
+            len(read),
+            len(certain),
+        )
+        for way in ways
+    ]
+    probs: NDArray[np.float64] = places.masses.softmax(0).cpu().numpy()
+    return starts, probs / probs.sum()
+
+
+def _has_ended(places: Places, tokenizer: Tokenizer, text: str) -> bool:
+    """Return whether a text may well have ended with a word, rather than inside of one."""
+    of = char_class(text[-1])
+    if places.openings[-1].begun or of == CharClass.SPACE:
+        return False
+    share = float(places.masses[-1] - places.masses.logsumexp(0))
+    if tokenizer.kind == "bpe" and of != CharClass.UNSPACED:
+        ends = torch.from_numpy(tokenizer.lexicon.ending[of]).to(places.following.device)
+        share += float(places.following[-1, ends].double().logsumexp(0))
+    return share >= math.log(WORD_ENDS)
+
+
+def read_on(model: RecurrentLM, ids: tuple[int, ...], state: State) -> tuple[Tensor, State]:
+    """Read ids from a state of one row; return their log-probability too, shape (1,)."""
+    total = torch.zeros(1, dtype=torch.float64, device=model.device)
+    if not ids:
+        return total, state
+    targets = torch.tensor([ids], device=model.device)
+    outputs, after = model.read(targets, state)
+    before = torch.cat([state.hidden[-1].unsqueeze(1), outputs[:, :-1]], dim=1)
+    nats = model.head.nll(model.project(before[0]), targets[0])
+    return total - nats.double().sum(), after
+
+
+def log_probs_of(
+    model: RecurrentLM, tokenizer: Tokenizer, state: State, text: str, ends: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return the log-probability of each of several continuations of a text, in nats.
+
+    Parameters
+    ----------
+    model : RecurrentLM
+        The model.
+    tokenizer : Tokenizer
+        Its tokenizer.
+    state : State, of one row
+        What was read of the text.
+    text : str
+        Its end, which was not read since more text may change its ids.
+    ends : sequence of str
+        What may follow; each is read together with the end of the text.
+    """
+    encoded = tokenizer.encode([text + end for end in ends])
+    ways = [Opening(tuple(ids.tolist()), b"") for ids in encoded]
+    whole = read_openings(model, tokenizer, state, openings(tokenizer, text)).masses.logsumexp(0)
+    found = read_openings(model, tokenizer, state, ways).log_probs - whole
+    values: NDArray[np.float64] = found.cpu().numpy()
+    return values
+
+
+def _read_tails(
+    model: RecurrentLM, tails: list[tuple[int, ...]], state: State
+) -> tuple[Tensor, State]:
+    """Read tails of ids from a state of one row, an id of each at a time."""
+    state = state.repeat(len(tails))
+    log_probs = torch.zeros(len(tails), dtype=torch.float64, device=model.device)
+    for depth in range(max(map(len, tails))):
+        live: NDArray[np.int64] = np.flatnonzero([len(tail) > depth for tail in tails])
+        rows = torch.from_numpy(live).to(model.device)
+        targets = torch.tensor([tails[row][depth] for row in live.tolist()], device=model.device)
+        picked = state.select(rows)
+        log_probs[rows] -= model.head.nll(model.project(picked.hidden[-1]), targets).double()
+        state.put(rows, model.read(targets.unsqueeze(1), picked)[1])
+    return log_probs, state
+
+
+def _common(rows: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the ids with which all rows begin."""
+    least, most = min(rows), max(rows)
+    same = next((i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), None)
+    return least[:same]
