@@ -469,7 +469,8 @@ def test_a_misspelt_option_gets_a_suggestion():
         "'temprature' is not an option of generation; the options are max_new_tokens, "
         "min_new_tokens, do_sample, num_return_sequences, temperature, top_k, top_p, min_p, "
         "repetition_penalty, no_repeat_ngram_size, bad_words, stop_strings, "
-        "choices, regex, line_lengths, token_healing, num_beams, length_penalty. Did you mean 'temperature'?"
+        "choices, regex, line_lengths, token_healing, num_beams, length_penalty. "
+        "Did you mean 'temperature'?"
     )
 
 
