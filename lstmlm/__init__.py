@@ -21,6 +21,7 @@ from lstmlm.estimator import Generation, LSTMLanguageModel
 from lstmlm.measures import Evaluation
 from lstmlm.scoring import ScoredText
 from lstmlm.session import ScoredToken, Session, Sessions
+from lstmlm.text_to_text import LSTMTextToText
 from lstmlm.training import Epoch
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Generation",
     "JobError",
     "LSTMLanguageModel",
+    "LSTMTextToText",
     "LstmlmError",
     "MissingExtraError",
     "ModelFolderError",

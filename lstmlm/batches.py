@@ -33,11 +33,14 @@ class Corpus:
     begins, ends : ndarray of int32 or int64, shape (n_texts,)
         The range of each text in `ids`, its end mark included. A text's first token is predicted
         from the id that stands before it.
+    counted : ndarray of int32 or int64, shape (n_texts,), optional
+        From where on each text's tokens count: what is before is its prompt. None: from its begin.
     """
 
     ids: NDArray[np.int32]
     begins: Positions
     ends: Positions
+    counted: Positions | None = None
 
     @classmethod
     def of(cls, texts: list[NDArray[np.int32]], end: int) -> "Corpus":
@@ -63,7 +66,28 @@ class Corpus:
     @cached_property
     def n_tokens(self) -> int:
         """Number of tokens to be predicted, end marks included."""
+        return _n_tokens(self.begins if self.counted is None else self.counted, self.ends)
+
+    @property
+    def n_read(self) -> int:
+        """Number of tokens that are read, those of prompts too."""
         return _n_tokens(self.begins, self.ends)
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens of the longest text."""
+        return int((self.ends - self.begins).max(initial=0))
+
+    def as_pairs(self) -> "Corpus":
+        """Return the same ids with each two texts as one: a prompt, and what counts."""
+        return replace(
+            self, begins=self.begins[::2], ends=self.ends[1::2], counted=self.begins[1::2]
+        )
+
+    @property
+    def counted_part(self) -> "Corpus":
+        """The corpus of what counts alone."""
+        return self if self.counted is None else replace(self, begins=self.counted, counted=None)
 
     def as_stream(self) -> "Corpus":
         """Return the same ids as a single range: texts that are consecutive parts of one."""
@@ -71,7 +95,8 @@ class Corpus:
 
     def take(self, texts: Positions | NDArray[np.bool_]) -> "Corpus":
         """Return the corpus of some of the texts, by their numbers or by a mask."""
-        return replace(self, begins=self.begins[texts], ends=self.ends[texts])
+        counted = None if self.counted is None else self.counted[texts]
+        return replace(self, begins=self.begins[texts], ends=self.ends[texts], counted=counted)
 
     def sample(self, n_tokens: int) -> NDArray[np.int32]:
         """Return the ids of all texts end to end, or of pieces from all over, about `n_tokens`."""
@@ -108,6 +133,8 @@ class Corpus:
         """
         wanted = round(self.n_tokens * fraction)
         if self.n_tokens < 20 or wanted < 1:
+            return self, None
+        if self.n_texts == 1 and self.counted is not None:
             return self, None
         if self.n_texts == 1:
             cut = self.ends - wanted
@@ -187,7 +214,8 @@ def group_rows(rows: Rows, n_rows: int, width: int) -> Iterator[Rows]:
 
 def rows_of(corpus: Corpus) -> Rows:
     """Make a row of each text."""
-    return Rows(corpus.begins, corpus.ends, corpus.begins)
+    counted = corpus.begins if corpus.counted is None else corpus.counted
+    return Rows(corpus.begins, corpus.ends, counted)
 
 
 def sort_rows(rows: Rows) -> Rows:
@@ -202,6 +230,8 @@ def cut_in_lanes(corpus: Corpus, n_lanes: int, warm_up: int) -> Rows:
     into equal pieces; each but the first is read from `warm_up` tokens before its start, so that
     its first counted token meets a state that has seen text.
     """
+    if corpus.counted is not None:
+        return rows_of(corpus)  # a prompt is not to be cut off from what counts
     share = max(-(-corpus.n_tokens // n_lanes), MIN_PIECE)
     n_pieces = -(-(corpus.ends - corpus.begins) // share)
     cut = np.flatnonzero(n_pieces > 1)  # of many texts few are: their pieces fill whole lanes

@@ -206,6 +206,13 @@ class ModelConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairModelConfig(ModelConfig):
+    """The network of a model that reads a prompt and writes a completion."""
+
+    attention: bool = setting(False, "Look back at the prompt's states.", bool)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(Settings):
     """The training."""
 

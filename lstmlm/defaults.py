@@ -18,6 +18,7 @@ STEP_OPERATIONS = 1_250  # as which the optimiser's step counts for each weight
 MANY_PRODUCTS = 8_000_000  # a token, from which scoring is faster in bf16 by far
 DECAY_PASSES = 2.7  # over which weight decay alone would take a weight to 1/e of itself,
 MIN_DECAY_STEPS = 100  # on very little text over so many steps a pass
+PAIRS_A_STEP = 64
 MIN_STEPS = 20  # steps of an epoch, however small the corpus: lanes are given up for them
 
 
@@ -45,6 +46,8 @@ class Circumstances:
         Whether products in bf16 are faster on the device than in float32.
     flops : float
         Guess of what the device computes a second in the products of a training.
+    longest_pair : int
+        Tokens of the longest pair of a prompt and a completion; 0 where texts are no pairs.
     """
 
     n_tokens: int
@@ -52,6 +55,7 @@ class Circumstances:
     mean_length: float
     fast_bf16: bool
     flops: float
+    longest_pair: int = 0
 
 
 def resolve(
@@ -82,10 +86,15 @@ def _pace(config: TrainConfig, case: Circumstances) -> dict[str, Any]:
     window = 100 if by_char else 35
     if config.context == "document" and window < case.mean_length <= 2 * window:
         window = round(case.mean_length)  # most texts then need one window instead of two
+    lanes = max(1, min(32 if by_char else 20, n_tokens // (MIN_STEPS * window)))
+    if case.longest_pair:  # pairs are read whole, and with so many a step enough steps are taken
+        window = case.longest_pair
+        side_by_side = min(PAIRS_A_STEP, n_tokens / case.mean_length / MIN_STEPS)
+        lanes = max(1, round(side_by_side * case.mean_length / window))
     budget = max(1, min(MAX_EPOCHS, round(TOKENS_PER_FIT / n_tokens)))
     return {
         "max_epochs": budget if config.max_seconds is None else None,
-        "batch_size": max(1, min(32 if by_char else 20, n_tokens // (MIN_STEPS * window))),
+        "batch_size": lanes,
         "bptt_length": window,
         "learning_rate": 4e-3 if by_char else 6e-3,
         "validation_fraction": _validation_fraction(n_tokens),

@@ -18,6 +18,8 @@ from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
 from lstmlm.nn.stepping import product
 
+READ_TOKENS = 8192  # tokens of beginnings that are read at a time
+
 
 class RecurrentLM(nn.Module):
     """A recurrent language model over ids.
@@ -55,6 +57,8 @@ class RecurrentLM(nn.Module):
     quantized : bool
         Whether its large matrices are in int8, for reading alone; see `quantize`.
     """
+
+    attends = False  # whether texts must be read as a whole, to be looked back at
 
     def __init__(
         self,
@@ -194,6 +198,37 @@ class RecurrentLM(nn.Module):
         """
         outputs, state = self.read(ids, state, noise=noise)
         return self.project(self.drop(outputs, noise)), state
+
+    def begin(self, ids: Tensor) -> tuple[Tensor, State]:
+        """Read beginnings of texts from fresh states.
+
+        Parameters
+        ----------
+        ids : Tensor of int64, shape (B, T)
+            An end mark and what begins.
+
+        Returns
+        -------
+        features : Tensor, shape (B, D)
+            What the head needs to predict the next id.
+        state : State, of B rows
+        """
+        state = self.zero_state(len(ids))
+        for window in torch.split(ids, max(1, READ_TOKENS // len(ids)), dim=1):
+            features, state = self(window, state)
+        return features[:, -1], state
+
+    def attend(self, outputs: Tensor, counted: Tensor) -> Tensor:
+        """Return the last layer's outputs in view of what was read before them: as they are.
+
+        Parameters
+        ----------
+        outputs : Tensor, shape (B, T, H)
+            Of whole rows.
+        counted : Tensor of bool, shape (B, T)
+            Which places count; what is before the first of a row is its prompt.
+        """
+        return outputs
 
     def read(
         self, ids: Tensor, state: State, *, noise: torch.Generator | None = None

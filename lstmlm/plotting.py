@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lstmlm.errors import MissingExtraError, ParameterError
 from lstmlm.measures import perplexity
 from lstmlm.training import Epoch, kept_epoch
@@ -42,17 +45,58 @@ def plot_epochs(history: Sequence[Epoch], early_stopping: bool, ax: Any = None) 
     return losses
 
 
-def _axes(ax: Any) -> "Axes":
+def plot_matrix(
+    values: NDArray[np.floating],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_label: str,
+    column_label: str,
+    ax: Any = None,
+) -> "Axes":
+    """Draw a matrix of shares, the darker the larger.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_rows, n_columns)
+        From 0 to 1.
+    rows, columns : sequence of str
+        What stands beside each row and over each column; an end mark is ``""``.
+    row_label, column_label : str
+        What rows and columns are.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; None makes a new figure.
+    """
+    axes = _axes(ax, size=(1.5 + 0.28 * len(columns), 1.5 + 0.28 * len(rows)))
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), [_visible(text) for text in columns])
+    axes.set_yticks(range(len(rows)), [_visible(text) for text in rows])
+    if max(map(len, columns)) > 2:
+        axes.tick_params(axis="x", rotation=90)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel(column_label)
+    axes.set_ylabel(row_label)
+    return axes
+
+
+def _visible(text: str) -> str:
+    """Return a token as it can be seen: white space, and the end mark, by signs."""
+    if not text:
+        return "∎"
+    shown = text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    return shown.replace("$", r"\$")
+
+
+def _axes(ax: Any, size: tuple[float, float] | None = None) -> "Axes":
     try:
         from matplotlib import pyplot
         from matplotlib.axes import Axes
     except ImportError as error:
         raise MissingExtraError(
-            "plot_history needs matplotlib, which isn't installed; "
-            "pip install 'lstmlm[plot]' brings it."
+            "a plot needs matplotlib, which isn't installed; pip install 'lstmlm[plot]' brings it."
         ) from error
     if ax is None:
-        return pyplot.subplots(layout="constrained")[1]
+        return pyplot.subplots(figsize=size, layout="constrained")[1]
     if not isinstance(ax, Axes):
         raise ParameterError(
             f"ax is a {type(ax).__name__}; give a matplotlib Axes, such as the second of what "

@@ -266,13 +266,17 @@ def read_windows(
     model: RecurrentLM, ids: Ids, rows: Rows, start: State | None = None
 ) -> Iterator[Seen]:
     """Lead the model over rows, from `start` or from fresh states; see `inference`."""
-    for group in group_rows(sort_rows(rows), WINDOW_ROWS, WINDOW_WIDTH):
+    width = WINDOW_WIDTH
+    if model.attends and len(rows.begins):
+        width = max(width, int((rows.ends - rows.begins).max()))
+    for group in group_rows(sort_rows(rows), WINDOW_ROWS, width):
         state = start or model.zero_state(len(group.begins))
-        for window in walk(group, WINDOW_WIDTH):
+        for window in walk(group, width):
             inputs = torch.from_numpy(ids[window.positions - 1].astype(np.int64)).to(model.device)
             outputs, state = model.read(inputs, state.rows(len(window.positions)))
             positions = window.positions[window.counted]
-            hidden = outputs[torch.from_numpy(window.counted).to(model.device)]
+            counted = torch.from_numpy(window.counted).to(model.device)
+            hidden = model.attend(outputs, counted)[counted]
             targets = torch.from_numpy(ids[positions].astype(np.int64)).to(model.device)
             yield Seen(positions, hidden, model.project(hidden), targets, state)
 

@@ -149,8 +149,7 @@ def test_without_matplotlib(fitted, monkeypatch):
     with pytest.raises(MissingExtraError) as caught:
         fitted.plot_history()
     assert str(caught.value) == (
-        "plot_history needs matplotlib, which isn't installed; pip install 'lstmlm[plot]' "
-        "brings it."
+        "a plot needs matplotlib, which isn't installed; pip install 'lstmlm[plot]' brings it."
     )
 
 

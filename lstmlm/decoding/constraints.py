@@ -248,7 +248,7 @@ def _automaton(pattern: str, tokenizer: Tokenizer) -> _Automaton:
         index = outlines_core.Index(pattern, outlines_core.Vocabulary(END, ids))
     except ValueError as error:
         raise ParameterError(
-            f"regex={pattern!r} can't be used: {str(error).splitlines()[0].rstrip('.')}. It is to "
+            f"regex={pattern!r} can't be used: {str(error).split('. ')[0]}. It is to "
             "be a regular expression without look-around and back references, of characters that "
             "the model knows."
         ) from error

@@ -144,27 +144,25 @@ class Start(NamedTuple):
     ----------
     ids : ndarray of integers
         The prompt's ids, but perhaps the last ones.
+    after : str
+        Text that is read for good: a prompt, or what of it has certain ids.
+    held : str
+        What of the prompt is behind it.
+    n_held : int
+        How many of the ids are of that.
     firsts : ndarray of int64, or None
         The ids that may follow: those that go on from what is left of the prompt; None for all.
-    n_read : int
-        How many of the prompt's characters had their ids for good.
-    n_ids : int
-        How many of the ids are theirs.
     """
 
     ids: Ids
-    firsts: NDArray[np.int64] | None
-    n_read: int
-    n_ids: int
-
-    @classmethod
-    def behind(cls, prompt: str, ids: Ids) -> "Start":
-        """Return the start from a prompt as it is."""
-        return cls(ids, None, len(prompt), len(ids))
+    after: str
+    held: str = ""
+    n_held: int = 0
+    firsts: NDArray[np.int64] | None = None
 
 
 def starts_of(
-    model: RecurrentLM, tokenizer: Tokenizer, prompt: str
+    model: RecurrentLM, tokenizer: Tokenizer, prompt: str, *, heal: bool = True
 ) -> tuple[list[Start], NDArray[np.float64]]:
     """Return from where a prompt that may break off inside a word, or behind a space, can go on.
 
@@ -180,6 +178,8 @@ def starts_of(
         Its tokenizer.
     prompt : str
         The beginning of a text.
+    heal : bool
+        Whether it may break off; else it is taken as it is.
 
     Returns
     -------
@@ -187,8 +187,8 @@ def starts_of(
     probs : ndarray of float64, shape (n_starts,)
         Their probabilities.
     """
-    whole = [Start.behind(prompt, tokenizer.encode([prompt])[0])], np.ones(1)
-    if tokenizer.kind not in ("bpe", "word"):
+    whole = [Start(tokenizer.encode([prompt])[0], prompt)], np.ones(1)
+    if not heal or tokenizer.kind not in ("bpe", "word"):
         return whole
     read, held = given_and_held(tokenizer, prompt)
     ways = openings(tokenizer, held)
@@ -203,9 +203,10 @@ def starts_of(
     starts = [
         Start(
             np.concatenate([certain, np.array(way.ids, dtype=certain.dtype)]),
+            read,
+            tokenizer.normalized(readable(held)),
+            len(way.ids),
             tokenizer.lexicon.longer(way.begun) if way.begun else None,
-            len(read),
-            len(certain),
         )
         for way in ways
     ]

@@ -15,12 +15,10 @@ from torch import Tensor
 
 from lstmlm.decoding.constraints import Constraint, constrained
 from lstmlm.decoding.processors import LogitsProcessor
-from lstmlm.model import RecurrentLM
+from lstmlm.model import READ_TOKENS, RecurrentLM
 from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import END, Ids
-
-READ_TOKENS = 8192  # tokens of prompts that are read at a time
 
 
 class Draw:
@@ -202,10 +200,8 @@ def read_prompts(model: RecurrentLM, prompts: Sequence[Ids]) -> tuple[Tensor, St
         marked = np.array([[END, *prompt] for prompt in same], dtype=np.int64)
         ids = torch.from_numpy(marked).to(model.device)
         for rows in torch.split(ids, max(1, READ_TOKENS // (int(length) + 1))):
-            state = model.zero_state(len(rows))
-            for window in torch.split(rows, max(1, READ_TOKENS // len(rows)), dim=1):
-                outputs, state = model(window, state)
-            features.append(outputs[:, -1])
+            of_rows, state = model.begin(rows)
+            features.append(of_rows)
             states.append(state)
     back = torch.from_numpy(np.argsort(order)).to(model.device)
-    return torch.cat(features)[back], State.concatenate(states).select(back)
+    return torch.cat(features)[back], type(states[0]).concatenate(states).select(back)

@@ -25,9 +25,9 @@ from lstmlm.decoding import (
     search_ids,
     verse_pattern,
 )
-from lstmlm.errors import ParameterError
+from lstmlm.errors import ParameterError, TextTypeError
 from lstmlm.model import RecurrentLM
-from lstmlm.text import END, FOREIGN, WHITE_SPACE, Ids, Tokenizer, readable
+from lstmlm.text import END, FOREIGN, WHITE_SPACE, Ids, Tokenizer
 
 GENERATE_BATCH = 128  # texts that are written side by side
 HEALING = 1 << 20  # added to a row's number for the stream that draws its start
@@ -65,22 +65,18 @@ class Writer:
     ----------
     tokenizer : Tokenizer
         What the ids are of.
-    prompt : str
-        What the text continues.
     config : DecodeConfig
         Its stop strings.
     start : Start
         From where the prompt is continued.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, prompt: str, config: DecodeConfig, start: Start
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: DecodeConfig, start: Start) -> None:
         self.ended = False
-        self._decoder = tokenizer.decoder(after=prompt[: start.n_read])
-        again = "".join(map(self._decoder.feed, start.ids[start.n_ids :].tolist()))
+        self._decoder = tokenizer.decoder(after=start.after)
+        held = start.ids[len(start.ids) - start.n_held :].tolist()
         # Characters of the prompt that the first new tokens will give once more.
-        self._known = len(tokenizer.normalized(readable(prompt[start.n_read :]))) - len(again)
+        self._known = len(start.held) - len("".join(map(self._decoder.feed, held)))
         self._stops = config.stop_strings or ()
         self._reach = max(map(len, self._stops), default=1) - 1
         self._tail = ""  # what a stop string may have begun in
@@ -124,7 +120,7 @@ class Call:
     ask : callable or None
         A user's ``prefix_allowed_tokens``.
     starts : callable
-        From where a prompt may be continued.
+        From where a prompt may be continued; whether it may break off is its second argument.
     rank : callable
         Gives the log-probabilities of continuations of a prompt.
     """
@@ -135,11 +131,16 @@ class Call:
     seed: int
     own: Sequence[LogitsProcessor] = ()
     ask: Callable[[int, torch.Tensor], Iterable[int]] | None = None
-    starts: Callable[[str], Starts]
+    starts: Callable[[str, bool], Starts]
     rank: Callable[[str, Sequence[str]], NDArray[np.float64]]
 
     def __post_init__(self) -> None:
         config = self.config
+        if self.ask is not None and not callable(self.ask):
+            raise ParameterError(
+                f"prefix_allowed_tokens={self.ask!r} is not valid; it is a callable of a text's "
+                "number and its ids that returns ids."
+            )
         for name in ("bad_words", "regex", "line_lengths"):
             if getattr(config, name) is not None and self.tokenizer.kind == FOREIGN:
                 raise ParameterError(
@@ -173,14 +174,35 @@ class Call:
             written += self._continued(rows[start : start + GENERATE_BATCH], start)
         return written
 
-    def stream(self, prompt: str) -> Iterator[str]:
-        """Write one text, piece by piece."""
+    def streamed(self, prompt: str) -> Iterator[str]:
+        """Write one text, piece by piece.
+
+        Raises
+        ------
+        TextTypeError
+            If the prompt is not a str.
+        ParameterError
+            If beams are wanted, which give a text as a whole.
+        """
+        if not isinstance(prompt, str):
+            raise TextTypeError(
+                f"prompt is a {type(prompt).__name__}; generate_stream takes one str. "
+                "For several prompts use generate."
+            )
+        if (beams := self.config.num_beams) > 1:
+            raise ParameterError(
+                f"num_beams={beams} gives a text as a whole: a search may change any of it until "
+                "it ends. Use generate, or generate_stream with num_beams=1."
+            )
+        return self._stream(prompt)
+
+    def _stream(self, prompt: str) -> Iterator[str]:
         if self.config.choices is not None:
             if text := self._chosen(prompt, 0)[0].text:
                 yield text
             return
         start = self._started([prompt], 0)[0]
-        writer = Writer(self.tokenizer, prompt, self.config, start)
+        writer = Writer(self.tokenizer, self.config, start)
         for step in self._steps([prompt], [start], 0):
             if piece := writer.add(int(step.ids[0]), float(step.log_probs[0])):
                 yield piece
@@ -190,7 +212,7 @@ class Call:
     def _continued(self, prompts: Sequence[str], first: int) -> list[Generation]:
         starts = self._started(prompts, first)
         writers = [
-            Writer(self.tokenizer, prompt, self.config, start)
+            Writer(self.tokenizer, self.config, start)
             for prompt, start in zip(prompts, starts, strict=True)
         ]
         for step in self._steps(prompts, starts, first):
@@ -219,7 +241,7 @@ class Call:
         encoded = [start.ids for start in starts]
 
         def writer_of(prompt: int, ids: Sequence[int], log_probs: Sequence[float]) -> Writer:
-            writer = Writer(self.tokenizer, prompts[prompt], self.config, starts[prompt])
+            writer = Writer(self.tokenizer, self.config, starts[prompt])
             for token_id, log_prob in zip(ids, log_probs, strict=True):
                 writer.add(token_id, log_prob)
             return writer
@@ -245,13 +267,11 @@ class Call:
 
     def _started(self, prompts: Sequence[str], first: int) -> list[Start]:
         """Return from where each prompt is continued: drawn where texts are, else the likeliest."""
-        if not self.config.token_healing or self.pattern is not None or self.ask is not None:
-            encoded = self.tokenizer.encode(prompts)
-            return [Start.behind(*pair) for pair in zip(prompts, encoded, strict=True)]
+        heal = self.config.token_healing and self.pattern is None and self.ask is None
         found, chosen = cache(self.starts), []
         draws = self.config.do_sample and self.config.num_beams == 1
         for row, prompt in enumerate(prompts, start=first):
-            starts, probs = found(prompt)
+            starts, probs = found(prompt, heal)
             if draws and len(starts) > 1:
                 rng = np.random.default_rng([self.seed, row + HEALING])
                 chosen.append(starts[int(rng.choice(len(starts), p=probs))])
@@ -264,11 +284,9 @@ class Call:
     ) -> Constraint | None:
         if self.pattern is not None:
             glued = [
-                bool(self.tokenizer.glue and prompt and prompt[-1] not in WHITE_SPACE)
-                for prompt in prompts
+                not self.tokenizer.glue or start.after[-1:] not in ("", *WHITE_SPACE)
+                for start in starts
             ]
-            if not self.tokenizer.glue:
-                glued = [True] * len(prompts)
             return Pattern(self.pattern, self.tokenizer, self.config.max_new_tokens, glued)
         if self.ask is not None:
             encoded, n = [start.ids for start in starts], self.tokenizer.vocab_size

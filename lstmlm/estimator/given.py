@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lstmlm.config import DecodeConfig, ModelConfig, Rule, TextConfig, TrainConfig
+from lstmlm.config import DecodeConfig, Rule, TextConfig, TrainConfig
 from lstmlm.errors import ParameterError, did_you_mean
-from lstmlm.fitting import Plan, Resume
+from lstmlm.fitting import Plan, Resume, model_config
 from lstmlm.storage import read_tokenizer_json
 from lstmlm.text import KINDS, ForeignTokenizer, foreign_tokenizer, written_form
 
@@ -23,8 +23,8 @@ def plan_of(estimator: Any) -> Plan:
         If one is unknown or out of its range.
     """
     _VERBOSE_RULE.check("verbose", estimator.verbose)
-    _WARM_START_RULE.check("warm_start", estimator.warm_start)
-    if not isinstance(estimator.checkpoint_dir, str | os.PathLike | None):
+    _WARM_START_RULE.check("warm_start", getattr(estimator, "warm_start", False))
+    if not isinstance(getattr(estimator, "checkpoint_dir", None), str | os.PathLike | None):
         raise ParameterError(
             f"checkpoint_dir={estimator.checkpoint_dir!r} is not valid; checkpoint_dir is the path "
             "of a folder, or None."
@@ -34,7 +34,7 @@ def plan_of(estimator: Any) -> Plan:
     return Plan(
         tokenizer=given_tokenizer(estimator.tokenizer),
         text=TextConfig.of(values),
-        model=ModelConfig.of(values),
+        model=model_config(values),
         train=TrainConfig.of(values),
     )
 

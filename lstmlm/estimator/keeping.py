@@ -3,7 +3,6 @@
 import copy
 import math
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any, Self, cast
@@ -15,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from lstmlm.attending import make_network
 from lstmlm.config import DecodeConfig, TextConfig
 from lstmlm.errors import ModelFolderError, ParameterError
 from lstmlm.fitting import Fitted, Plan, allocate, choose_device, describe_architecture
@@ -91,7 +91,7 @@ class KeepsModel(BaseEstimator):
         ParameterError
             If the device can't be used.
         """
-        params, fitted = _load(folder, choose_device(device), cls._get_param_names())
+        params, fitted = _load(folder, choose_device(device), cls)
         estimator = cls(**params | {"device": device})
         estimator._adopt(fitted)
         return estimator
@@ -109,12 +109,20 @@ class KeepsModel(BaseEstimator):
             self.module_.to(self.device_)
 
     def _adopt(self, fitted: Fitted) -> None:
-        raise NotImplementedError
+        """Take over what a fit or a folder gave: all attributes at once."""
+        self.tokenizer_ = fitted.tokenizer
+        self.vocab_size_ = fitted.tokenizer.vocab_size
+        self.params_ = fitted.plan.as_params()
+        self.n_epochs_ = len(fitted.history)
+        self.history_ = fitted.history
+        self.module_ = fitted.module
+        self.device_ = fitted.module.device
 
 
 def _save(estimator: Any, folder: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to a model folder."""
     config = {
+        "estimator": type(estimator).__name__,
         "params": {name: _as_json(value) for name, value in estimator.get_params().items()},
         "settled": estimator.params_,
         "vocab_size": estimator.vocab_size_,
@@ -146,9 +154,9 @@ def _quantized(estimator: Any) -> Any:
 
 
 def _load(
-    folder: str | os.PathLike[str], device: torch.device, known: Iterable[str]
+    folder: str | os.PathLike[str], device: torch.device, kind: type[KeepsModel]
 ) -> tuple[dict[str, Any], Fitted]:
-    """Read a model folder: the estimator's parameters (of the known names), and what its fit left.
+    """Read a model folder of a kind of estimator: its parameters, and what its fit left.
 
     Raises
     ------
@@ -156,6 +164,9 @@ def _load(
         If the folder is no model, or its parts don't fit together.
     """
     config, tokenizer_json, read_tensors = load_folder(folder)
+    name = str(config.get("estimator", "LSTMLanguageModel"))  # not in folders of the first version
+    if name != kind.__name__:
+        raise ModelFolderError(f"{folder} holds a {name}; load it with {name}.load.")
     try:
         settled = config["settled"]
         plan = Plan.of(settled)
@@ -165,7 +176,7 @@ def _load(
         params = dict(config["params"])
         if "auto" in plan.as_params().values():
             raise ParameterError('a setting is still "auto"')
-        if unknown := params.keys() - set(known):
+        if unknown := params.keys() - set(kind._get_param_names()):
             raise ParameterError(f"unknown parameters {sorted(unknown)}")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFolderError(f"the settings in {folder} are not a model's: {error!r}.") from error
@@ -191,7 +202,7 @@ def _read_module(
     architecture: dict[str, Any], read_tensors: TensorReader
 ) -> tuple[RecurrentLM, Tensor]:
     with torch.device("meta"):
-        sketch = RecurrentLM(**architecture)
+        sketch = make_network(architecture)
     shapes = {name: tuple(tensor.shape) for name, tensor in sketch.tensors().items()}
     tensors = read_tensors(shapes | {RANKS: (architecture["vocab_size"] - 1,)})
     ranks = tensors.pop(RANKS)

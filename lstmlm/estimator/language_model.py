@@ -343,14 +343,7 @@ class LSTMLanguageModel(
         return self
 
     def _adopt(self, fitted: Fitted) -> None:
-        """Take over what a fit or a folder gave: all attributes at once."""
-        self.tokenizer_ = fitted.tokenizer
-        self.vocab_size_ = fitted.tokenizer.vocab_size
-        self.params_ = fitted.plan.as_params()
-        self.n_epochs_ = len(fitted.history)
-        self.history_ = fitted.history
-        self.module_ = fitted.module
-        self.device_ = fitted.module.device
+        super()._adopt(fitted)
         self.__dict__.pop("_momentum", None)
 
     def _fitted(self) -> Fitted:

@@ -10,7 +10,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig
 from lstmlm.decoding import starts_of
-from lstmlm.errors import ParameterError, TextTypeError
 from lstmlm.estimator.completing import CompletesText
 from lstmlm.estimator.generations import Call, Generation, callables
 from lstmlm.estimator.seeds import seed_of
@@ -159,33 +158,17 @@ class WritesText(CompletesText):
             `generate` gives for the same prompt and random state.
         """
         call = self._call(options, random_state, logits_processor, prefix_allowed_tokens)
-        if not isinstance(prompt, str):
-            raise TextTypeError(
-                f"prompt is a {type(prompt).__name__}; generate_stream takes one str. "
-                "For several prompts use generate."
-            )
-        if (beams := call.config.num_beams) > 1:
-            raise ParameterError(
-                f"num_beams={beams} gives a text as a whole: a search may change any of "
-                "it until it ends. Use generate, or generate_stream with num_beams=1."
-            )
-        return call.stream(prompt)
+        return call.streamed(prompt)
 
     def _call(self, options: dict[str, Any], random_state: Any, processors: Any, ask: Any) -> Call:
         check_is_fitted(self)
-        config = DecodeConfig.merged(self.generation_config, **options)
-        if ask is not None and not callable(ask):
-            raise ParameterError(
-                f"prefix_allowed_tokens={ask!r} is not valid; it is a callable of a "
-                "text's number and its ids that returns ids."
-            )
         return Call(
             model=self.module_,
             tokenizer=self.tokenizer_,
-            config=config,
+            config=DecodeConfig.merged(self.generation_config, **options),
             seed=seed_of(self.random_state if random_state is None else random_state),
             own=callables("logits_processor", processors),
             ask=ask,
-            starts=lambda prompt: starts_of(self.module_, self.tokenizer_, prompt),
+            starts=lambda prompt, heal: starts_of(self.module_, self.tokenizer_, prompt, heal=heal),
             rank=self._rank,
         )

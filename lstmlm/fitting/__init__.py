@@ -12,7 +12,7 @@ from lstmlm.fitting.network import (
     has_fast_bf16,
     snapshot,
 )
-from lstmlm.fitting.plan import Fitted, Plan
+from lstmlm.fitting.plan import Fitted, Plan, model_config
 from lstmlm.fitting.preparing import rereadable
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "fit_language_model",
     "fit_partially",
     "has_fast_bf16",
+    "model_config",
     "rereadable",
     "snapshot",
 ]

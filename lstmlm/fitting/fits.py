@@ -55,6 +55,7 @@ def fit_language_model(
     watch: Callable[[Report, Fitted], bool | None],
     start: Fitted | None = None,
     resume: Resume | None = None,
+    pairs: bool = False,
 ) -> Fitted:
     """Train a language model on texts.
 
@@ -77,6 +78,8 @@ def fit_language_model(
         Whose tokenizer and weights to begin with; it isn't changed.
     resume : Resume, optional
         Where checkpoints go, and come from.
+    pairs : bool
+        Whether prompts and completions take turns among the texts: completions are what is learned.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def fit_language_model(
             "max_epochs=None sets no limit; give max_seconds or a number of epochs."
         )
     with workspace() as folder:
-        text = prepared_text(texts, validation, plan, folder, device, start)
+        text = prepared_text(texts, validation, plan, folder, device, start, pairs=pairs)
         name = _checkpoint_name(resume, text, seed, device, start) if resume else ""
         with _memory_for(text.corpus.n_tokens), _checkpoints(resume, name) as checkpoints:
             seed = checkpoints.seed(seed) if checkpoints else seed

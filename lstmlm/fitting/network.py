@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lstmlm.attending import make_network
 from lstmlm.config import ModelConfig
 from lstmlm.defaults import cutoffs, embedding_scale
 from lstmlm.errors import ParameterError
@@ -33,7 +34,7 @@ def build(architecture: dict[str, Any], seed: int) -> RecurrentLM:
 def allocate(architecture: dict[str, Any]) -> RecurrentLM:
     """Build a network of any weights, and leave torch's own random numbers alone."""
     with torch.random.fork_rng(devices=[]):
-        return RecurrentLM(**architecture).eval()
+        return make_network(architecture).eval()
 
 
 def snapshot(fitted: Fitted, report: Report) -> Fitted:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lstmlm.config import ModelConfig, TextConfig, TrainConfig
+from lstmlm.config import ModelConfig, PairModelConfig, TextConfig, TrainConfig
 from lstmlm.model import RecurrentLM
 from lstmlm.text import ForeignTokenizer, Tokenizer
 from lstmlm.training import Epoch
@@ -34,7 +34,7 @@ class Plan:
         return cls(
             tokenizer=params["tokenizer"],
             text=TextConfig.of(params),
-            model=ModelConfig.of(params),
+            model=model_config(params),
             train=TrainConfig.of(params),
         )
 
@@ -43,6 +43,11 @@ class Plan:
         kind = self.tokenizer if isinstance(self.tokenizer, str) else self.tokenizer.kind
         return {"tokenizer": kind, **asdict(self.text), **asdict(self.model),
                 **asdict(self.train)}  # fmt: skip
+
+
+def model_config(params: Mapping[str, Any]) -> ModelConfig:
+    """Take the network's settings from a larger mapping; of pairs they say if it has attention."""
+    return (PairModelConfig if "attention" in params else ModelConfig).of(params)
 
 
 @dataclass(frozen=True)

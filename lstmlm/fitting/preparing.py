@@ -55,8 +55,13 @@ def prepared_text(
     folder: Path,
     device: torch.device,
     start: Fitted | None,
+    *,
+    pairs: bool = False,
 ) -> PreparedText:
-    """Turn texts into ids, and settle the settings."""
+    """Turn texts into ids, and settle the settings.
+
+    Of pairs, prompts and completions take turns among the texts.
+    """
     texts = rereadable(texts, folder)
     n_chars = _survey(texts)
     if start is None:
@@ -70,6 +75,8 @@ def prepared_text(
         tokenizer, plan = start.tokenizer, _continued(plan, start)
         corpus = write_corpus(texts, tokenizer, folder / "train.ids")
     heldout = _validation_corpus(validation, tokenizer, folder)
+    if pairs:
+        corpus, heldout = corpus.as_pairs(), heldout and heldout.as_pairs()
     plan = _settled(plan, corpus, tokenizer.vocab_size, device)
     return PreparedText(tokenizer, plan, corpus, heldout)
 
@@ -132,13 +139,16 @@ def _validation_corpus(
 def _settled(plan: Plan, corpus: Corpus, vocab_size: int, device: torch.device) -> Plan:
     """Replace every ``"auto"``."""
     case = Circumstances(
-        n_tokens=corpus.n_tokens,
+        n_tokens=corpus.n_read,
         vocab_size=vocab_size,
-        mean_length=corpus.n_tokens / corpus.n_texts,
+        mean_length=corpus.n_read / corpus.n_texts,
+        longest_pair=0 if corpus.counted is None else corpus.longest,
         fast_bf16=has_fast_bf16(device),
         flops=guessed_flops(device),
     )
     model, train = resolve(plan.model, plan.train, case)
+    if getattr(model, "attention", False) and int(train.bptt_length) < corpus.longest:
+        train = replace(train, bptt_length=corpus.longest)  # what is looked back at is read with it
     return replace(plan, model=model, train=train)
 
 
@@ -159,7 +169,8 @@ def first_model(text: PreparedText, seed: int, start: Fitted | None) -> Recurren
     architecture = describe_architecture(text.plan.model, text.tokenizer.vocab_size)
     if start is None:
         model, sample = build(architecture, seed), text.corpus.sample(COUNTED_TOKENS)
-        model.head.expect(log_frequencies(sample, model.vocab_size))
+        targets = text.corpus.counted_part.sample(COUNTED_TOKENS)
+        model.head.expect(log_frequencies(targets, model.vocab_size))
         if wants_first_rows(model.vocab_size, text.plan.train.max_seconds):
             model.embed(first_rows(sample, model.vocab_size, model.embedding_dim, seed=seed))
         return model

@@ -306,7 +306,8 @@ class _Trainer:
     def first_nats(self) -> float:
         """Score the first window of the training text."""
         begin = self.corpus.begins[:1]
-        rows = Rows(begin, np.minimum(self.corpus.ends[:1], begin + self.window), begin)
+        counted = begin if self.corpus.counted is None else self.corpus.counted[:1]
+        rows = Rows(begin, np.minimum(self.corpus.ends[:1], begin + self.window), counted)
         return tally_rows(self.model, self.corpus.ids, rows)[0].nats
 
     def finite(self, nats: Tensor | float) -> float:

@@ -17,6 +17,7 @@ FLOORS = [
     {"config", "measures"},
     {"text", "batches", "nn", "defaults"},
     {"model"},
+    {"attending"},
     {"optim", "storage", "checkpoints"},
     {"scoring"},
     {"training", "decoding", "features"},
