@@ -17,6 +17,7 @@ from rich.text import Text
 from lstmlm.estimator import LSTMLanguageModel
 from lstmlm.text import END
 
+PREFIXES = ("The class statement ", "If the object is not a se", "An excep", "import sy")
 SECONDS = 60.0
 HELD_OUT_EVERY = 12  # every so many topics one is held out
 PROMPTS = ("The class statement", "If the object is not", "An exception is raised when")
@@ -103,10 +104,15 @@ def run(console: Console, seconds: float = SECONDS) -> None:
         "\nHow surprising is each word? The more bits, the warmer; the highest five are given.\n"
     )
     console.print(shade(model, sample))
-    console.rule("[bold]3. Continue")
+    console.rule("[bold]3. Complete")
+    for prefix in PREFIXES:
+        console.print(Text(prefix, style="bold"), end="")
+        offered = [one.text for one in model.complete(prefix, n=4)]
+        console.print(Text("  |  ".join(offered), style="green"))
+    console.rule("[bold]4. Continue")
     for prompt, rest in zip(PROMPTS, model.predict(PROMPTS), strict=True):
         console.print(Text(prompt, style="bold").append(first_words(rest, 12), style="green"))
-    console.rule("[bold]4. Write")
+    console.rule("[bold]5. Write")
     for prompt in ("", PROMPTS[0]):
         console.print(Text(prompt, style="bold"), end="")
         for piece in model.generate_stream(prompt, max_new_tokens=80, temperature=0.8):

@@ -726,6 +726,36 @@ def test_generate_reads_prompts_a_line_each(lstmlm, model):
     assert done.out == lstmlm("generate", model, "the cat", "", "the dog", *flags).out
 
 
+def test_complete_suggests_what_the_model_does(lstmlm, estimator, model):
+    done = lstmlm("complete", model, "the c", "a dog ", "-n", "3", "--max-new-tokens", "9")
+    expected = [
+        f"{math.exp(log_prob):7.2%}  {prefix}{text}".replace("\n", "\\n")
+        for prefix in ("the c", "a dog ")
+        for text, log_prob in estimator.complete(prefix, 3, max_new_tokens=9)
+    ]
+    assert (done.status, done.out.splitlines(), done.err) == (0, expected, "")
+
+
+def test_complete_gives_objects_for_lines(lstmlm, estimator, model):
+    flags = ("--unit", "line", "--json", "--bad-words", "z", "--max-new-tokens", "5")
+    done = lstmlm("complete", model, "-", *flags, stdin="the c\n床\n".encode())
+    assert done.status == 0
+    objects = list(map(json.loads, done.out.splitlines()))
+    assert [one["prefix"] for one in objects] == ["the c", "床"]
+    for one in objects:
+        found = estimator.complete(one["prefix"], unit="line", bad_words=["z"], max_new_tokens=5)
+        assert one["completions"] == [
+            {"text": text, "log_prob": pytest.approx(value)} for text, value in found
+        ]
+
+
+def test_complete_with_a_wrong_value(lstmlm, model):
+    done = lstmlm("complete", model, "the", "--unit", "words")
+    assert (done.status, done.out) == (2, "")
+    assert "Did you mean 'word'?" in done.err
+    assert lstmlm("complete", model, "the", "--temperature", "1").status == 2
+
+
 def test_generate_repeats_with_a_random_state_alone(lstmlm, model):
     def written(*flags):
         return lstmlm("generate", model, "--max-new-tokens", "60", *flags).out
@@ -843,7 +873,7 @@ def test_inputs_that_cant_be_read(lstmlm, model, tmp_path, command):
     assert [path.name for path in tmp_path.iterdir()] == ["latin.txt"]
 
 
-@pytest.mark.parametrize("command", ["score", "evaluate", "generate"])
+@pytest.mark.parametrize("command", ["score", "evaluate", "generate", "complete"])
 def test_a_model_that_is_none(lstmlm, corpus, tmp_path, command):
     done = lstmlm(command, tmp_path / "no model", corpus)
     message = f"{tmp_path / 'no model'} is no folder; give a folder that save() wrote."

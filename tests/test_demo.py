@@ -86,13 +86,13 @@ def test_first_words(text, n, first):
     assert first_words(text, n) == first
 
 
-def test_the_demo_shows_its_four_parts():
+def test_the_demo_shows_its_five_parts():
     out = io.StringIO()
     demo.run(Console(file=out, width=100), seconds=4)
     shown = out.getvalue()
     parts = re.split(r"─+ (\d\. \w+) ─+", shown)
-    assert parts[1::2] == ["1. Train", "2. Score", "3. Continue", "4. Write"]
-    train, score, continued, written = parts[2::2]
+    assert parts[1::2] == ["1. Train", "2. Score", "3. Complete", "4. Continue", "5. Write"]
+    train, score, completed, continued, written = parts[2::2]
     assert re.search(r"[\d,]+ characters in [\d,]+ paragraphs to learn from", train)
     assert re.search(r"Trained in \d+ s\.", train)
     names = ["every token alike", "token frequencies", "Kneser-Ney trigrams", "LSTM"]
@@ -104,6 +104,8 @@ def test_the_demo_shows_its_four_parts():
     assert trigrams < frequencies < alike
     # A busy machine takes few steps in this time: the first weights give what blind guessing does.
     assert 1 < lstm < 1.01 * alike
+    for prefix in demo.PREFIXES:
+        assert prefix in completed
     for prompt in demo.PROMPTS:
         assert prompt in continued
     assert demo.PROMPTS[0] in written

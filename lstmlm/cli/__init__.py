@@ -1,4 +1,4 @@
-"""The command line: ``lstmlm train | score | evaluate | generate | info | demo``."""
+"""The command line: ``lstmlm train | score | evaluate | generate | complete | info | demo``."""
 
 import io
 import os
@@ -12,15 +12,15 @@ from lstmlm.cli.evaluating import evaluate
 from lstmlm.cli.scoring import score
 from lstmlm.cli.showing import demo, info
 from lstmlm.cli.training import train
-from lstmlm.cli.writing import generate
+from lstmlm.cli.writing import complete, generate
 from lstmlm.errors import LstmlmError
 
 app = typer.Typer(
-    help="Language models of your own text: train, score, evaluate, generate.",
+    help="Language models of your own text: train, score, evaluate, generate, complete.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, score, evaluate, generate, info, demo):
+for command in (train, score, evaluate, generate, complete, info, demo):
     app.command()(command)
 
 

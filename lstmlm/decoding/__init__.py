@@ -18,6 +18,8 @@ from lstmlm.decoding.openings import Start, log_probs_of, starts_of
 from lstmlm.decoding.processors import LogitsProcessor, make_processors
 from lstmlm.decoding.sampling import Draw, Step, generate_ids, processed, read_prompts
 from lstmlm.decoding.suggestions import (
+    COMPLETING,
+    UNITS,
     Completion,
     NextToken,
     Unit,
@@ -27,6 +29,8 @@ from lstmlm.decoding.suggestions import (
 )
 
 __all__ = [
+    "COMPLETING",
+    "UNITS",
     "AllowedTokens",
     "Completion",
     "Constraint",

@@ -25,6 +25,7 @@ Unit = Literal["token", "word", "line"]
 UNITS: tuple[Unit, ...] = ("token", "word", "line")
 _N_RULE = Rule(help="How many suggestions.", kind=int, low=1)
 _UNIT_RULE = Rule(help="What to suggest.", kind=str, choices=UNITS)
+COMPLETING = ("max_new_tokens", "num_beams", "bad_words", "choices")  # options of suggestions
 MIN_BEAMS = 16  # hypotheses that a search for suggestions keeps at least
 
 

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from lstmlm.config import DecodeConfig, Rule
 from lstmlm.decoding import (
+    COMPLETING,
     Completion,
     NextToken,
     Unit,
@@ -25,7 +26,6 @@ from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import FOREIGN, Tokenizer, given_and_held
 
-_OPTIONS = ("max_new_tokens", "num_beams", "bad_words", "choices")
 _K_RULE = Rule(help="How many tokens.", kind=int, low=1)
 
 
@@ -90,10 +90,10 @@ class CompletesText(BaseEstimator):
         check_is_fitted(self)
         _check_prefix(prefix)
         check_suggestions(n, unit)
-        for name in options.keys() & DecodeConfig.rules().keys() - set(_OPTIONS):
+        for name in options.keys() & DecodeConfig.rules().keys() - set(COMPLETING):
             raise ParameterError(
                 f"{name} is no option of complete, which ranks by probability; its options are "
-                f"{', '.join(_OPTIONS)}."
+                f"{', '.join(COMPLETING)}."
             )
         config = DecodeConfig.merged(self.generation_config, **options)
         tokenizer = self.tokenizer_
