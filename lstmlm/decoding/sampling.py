@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lstmlm.decoding.constraints import Constraint, constrained
-from lstmlm.decoding.processors import LogitsProcessor
+from lstmlm.decoding.constraints import Constraint, FirstIds, constrained
+from lstmlm.decoding.processors import Forbid, LogitsProcessor
 from lstmlm.model import READ_TOKENS, RecurrentLM
+from lstmlm.nn.choosing import can_choose, choose
 from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import END, Ids
@@ -35,6 +36,10 @@ class Draw:
     def __init__(self, seed: int, rows: Iterable[int]) -> None:
         self._streams = [np.random.default_rng([seed, row]) for row in rows]
 
+    def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return a number from 0 up to 1 from each of some streams."""
+        return np.array([self._streams[row].random() for row in rows.tolist()])
+
     def __call__(self, logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Return ids, shape (B,), by the inverse of the cumulative distribution, in float64.
 
@@ -45,8 +50,7 @@ class Draw:
         rows : ndarray of int64, shape (B,)
             Which stream each of them draws from.
         """
-        numbers = [self._streams[row].random() for row in rows.tolist()]
-        uniform = torch.tensor(numbers, dtype=torch.float64)
+        uniform = torch.from_numpy(self.numbers(rows))
         cumulative = logits.double().softmax(-1).cumsum(-1)
         whole = cumulative[:, -1]
         # Rounding must not reach the end, behind which there is no id, or one of no probability.
@@ -116,32 +120,58 @@ def generate_ids(
     """
     if not prompts or not max_new_tokens:
         return
-    choose = Draw(seed, range(first_row, first_row + len(prompts))) if do_sample else _likeliest
+    draw = Draw(seed, range(first_row, first_row + len(prompts))) if do_sample else None
+    without = _only_forbidden(processors)
+    lazy = without is not None and can_choose(model.head, without)
     start = at = 1 + max(map(len, prompts))
     read = padded(prompts, max_new_tokens)
     live = np.arange(len(prompts))
     with inference(model):
         features, state = read_prompts(model, prompts)
-    for _ in range(max_new_tokens):
+    chosen = torch.zeros(0, dtype=torch.int64)
+    for n_new in range(max_new_tokens):
         with inference(model):
-            log_probs = model.head.log_probs(features)
-            ids = read[torch.from_numpy(live), :at] if processors else read
-            rows = live.tolist()
-            scores = constrained(log_probs, allow, rows, (read[r, start:at].tolist() for r in rows))
-            chosen = choose(processed(processors, scores, ids, limited=allow is not None), live)
-            values = log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1)
-        step = Step(live, chosen.cpu().numpy(), values.float().cpu().numpy())
-        read[torch.from_numpy(live), at] = chosen.to(read.device)
+            if n_new:
+                outputs, state = model(chosen.unsqueeze(1), state)
+                features = outputs[:, -1]
+            if lazy and (allow is None or (n_new and isinstance(allow, FirstIds))):
+                uniform = draw.numbers(live) if draw else None
+                ids, log_probs = choose(model.head, features, uniform, without or ())
+                step = Step(live, ids, log_probs.astype(np.float32))
+                chosen = torch.from_numpy(ids)
+            else:
+                scores = log_probs_of_all = model.head.log_probs(features)
+                rows = live.tolist()
+                new = (read[row, start:at].tolist() for row in rows)
+                scores = constrained(scores, allow, rows, new)
+                before = read[torch.from_numpy(live), :at] if processors else read
+                scores = processed(processors, scores, before, limited=allow is not None)
+                chosen = draw(scores, live) if draw else scores.argmax(-1)
+                values = log_probs_of_all.gather(1, chosen.unsqueeze(1)).squeeze(1)
+                step = Step(live, chosen.cpu().numpy(), values.float().cpu().numpy())
+        if not lazy or allow is not None:
+            read[torch.from_numpy(live), at] = chosen.to(read.device)
         at += 1
         yield step
-        going = (step.ids != END) & ~np.isin(live, list(step.ended))
-        live = live[going]
-        if not len(live):
-            return
-        with inference(model):
+        going = step.ids != END
+        if step.ended:
+            going &= ~np.isin(live, list(step.ended))
+        if not going.all():
+            live = live[going]
+            if not len(live):
+                return
             kept = torch.from_numpy(np.flatnonzero(going)).to(chosen.device)
-            outputs, state = model(chosen[kept].unsqueeze(1), state.select(kept))
-            features = outputs[:, -1]
+            chosen, state = chosen[kept], state.select(kept)
+
+
+def _only_forbidden(processors: Sequence[LogitsProcessor]) -> tuple[int, ...] | None:
+    """Return the ids that processors forbid, if that is all they do."""
+    ids: tuple[int, ...] = ()
+    for process in processors:
+        if not isinstance(process, Forbid):
+            return None
+        ids += process.ids
+    return ids
 
 
 def processed(
@@ -167,10 +197,6 @@ def processed(
         logits = logits.clone()
         logits[none_left, END] = 0.0
     return logits
-
-
-def _likeliest(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
-    return logits.argmax(-1)
 
 
 def padded(prompts: Sequence[Ids], room: int = 0) -> Tensor:

@@ -215,7 +215,7 @@ class AdaptiveSoftmax(Head):
         """See `Head.nll`."""
         in_head, tails = self._head_targets(targets)
         if len(x) * self.sizes[0] <= BLOCK_LOGITS:
-            nll = _nll(self._head_logits(x), in_head)
+            nll = _nll(self.head_logits(x), in_head)
         elif isinstance(self.weight, Int8Matrix):
             pairs = (torch.split(each, BLOCK_LOGITS // self.sizes[0] or 1) for each in (x, targets))
             return torch.cat([self.nll(*pair) for pair in zip(*pairs, strict=True)])
@@ -231,10 +231,10 @@ class AdaptiveSoftmax(Head):
 
     def log_probs(self, x: Tensor) -> Tensor:
         """See `Head.log_probs`."""
-        head = self._head_logits(x).log_softmax(-1)
+        head = self.head_logits(x).log_softmax(-1)
         parts = [head[:, : self.sizes[0]]]
         for k in range(len(self.sizes) - 1):
-            inside = logits(self._project(k, x), *self._tail(k)).log_softmax(-1)
+            inside = self.tail_logits(k, x).log_softmax(-1)
             parts.append(inside + head[:, self.sizes[0] + k].unsqueeze(1))
         return torch.cat(parts, dim=-1)
 
@@ -245,12 +245,12 @@ class AdaptiveSoftmax(Head):
         return torch.cat(chunks) if chunks else x.new_empty(0, dtype=torch.int64)
 
     def _best(self, x: Tensor) -> Tensor:
-        head = self._head_logits(x).log_softmax(-1)
+        head = self.head_logits(x).log_softmax(-1)
         top, best = head[:, : self.sizes[0]].max(-1)
         for k in range(len(self.sizes) - 1):
             tail = head[:, self.sizes[0] + k]
             rows = (tail > top).nonzero().squeeze(1)
-            of_tail = logits(self._project(k, x[rows]), *self._tail(k))
+            of_tail = self.tail_logits(k, x[rows])
             inside, at = of_tail.log_softmax(-1).max(-1)
             better = inside + tail[rows] > top[rows]
             winners = rows[better]
@@ -258,11 +258,16 @@ class AdaptiveSoftmax(Head):
             best[winners] = at[better] + self.edges[k + 1]
         return best
 
-    def _head_logits(self, x: Tensor) -> Tensor:
+    def head_logits(self, x: Tensor) -> Tensor:
         """Return the logits of the head's ids and, after them, of the tails' classes."""
         first = self.sizes[0]
         ids = logits(x, self.rows[:first], self.bias[:first])
-        return torch.cat([ids, logits(x, self.cluster_weight, self._cluster_biases)], dim=-1)
+        classes = logits(x, self.cluster_weight, self._cluster_biases, beside=self.rows[:first])
+        return torch.cat([ids, classes], dim=-1)
+
+    def tail_logits(self, k: int, x: Tensor) -> Tensor:
+        """Return the logits of tail k's ids."""
+        return logits(self._project(k, x), *self._tail(k))
 
     @property
     def _cluster_biases(self) -> Tensor:
@@ -270,7 +275,7 @@ class AdaptiveSoftmax(Head):
 
     def _project(self, k: int, x: Tensor) -> Tensor:
         """Return the features as tail k sees them."""
-        return product(x, self.projections[k], None)
+        return product(x, self.projections[k], None, beside=self._tail(k)[0])
 
     def _tail(self, k: int) -> tuple[Weights, Tensor]:
         """Return the rows and the biases of tail k."""
@@ -303,10 +308,10 @@ def make_head(
     return AdaptiveSoftmax(width, vocab_size, embedding, cutoffs)
 
 
-def logits(x: Tensor, weight: Weights, bias: Tensor) -> Tensor:
+def logits(x: Tensor, weight: Weights, bias: Tensor, *, beside: Weights | None = None) -> Tensor:
     """Return x W^T + b; whatever the type of the product, the sum has the biases' type."""
     if isinstance(weight, Int8Rows) or product_type(x) == x.dtype == bias.dtype:
-        return product(x, weight, bias)
+        return product(x, weight, bias, beside=beside)
     return product(x, weight, None).to(bias.dtype).add_(bias)
 
 

@@ -4,17 +4,26 @@ torch's fused kernels are made for windows; for a single token they take several
 reading the weights once from memory, which is what a step must do.
 """
 
+import threading
 from collections.abc import Iterable
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn import functional as F
 
 from lstmlm.nn.int8 import Int8Rows
 
 MANY_WEIGHTS = 1 << 16  # of a matrix, from which numpy's product with a single row is faster
+
+MOST_WEIGHTS = 1 << 22  # of a matrix, that one thread reads no more slowly than two, nearly
+MANY_GATES = 512  # of a layer, whose matrices are so large then
 
 Weights = Tensor | Int8Rows  # shape (columns, inner)
 Matrix = tuple[Tensor, Tensor | None]  # weights, and the biases, shape (columns,)
@@ -25,22 +34,60 @@ def products(parts: Iterable[Tensor], matrices: list[Matrix]) -> list[Tensor]:
     return [product(part, *matrix) for part, matrix in zip(parts, matrices, strict=False)]
 
 
-def product(x: Tensor, weight: Weights, bias: Tensor | None) -> Tensor:
+def product(
+    x: Tensor, weight: Weights, bias: Tensor | None, *, beside: Weights | None = None
+) -> Tensor:
     """Return ``F.linear(x, weight, bias)``, of a single row on a processor by numpy.
 
     A token's time goes into reading weights, which numpy's product of matrix and vector does at
     the memory's pace. With two layers of 650 and 33,278 words a token took 2.5 ms, and 4.3 by
-    torch's. It is for what reads token after token: threads of torch and of numpy wait for each
-    other for some ms when they take turns.
+    torch's. A thread of numpy's goes on spinning for some ms, and torch's wait for it when they
+    take turns: so only very large matrices get more than one, with which they gain a fifth, and a
+    small product `beside` a large one is numpy's too.
     """
     if isinstance(weight, Int8Rows):
         return weight.product(x, bias)
-    if weight.numel() < MANY_WEIGHTS or not _is_one_row(x):
+    large = weight if beside is None else beside
+    n_weights = 0 if isinstance(large, Int8Rows) else large.numel()
+    if n_weights < MANY_WEIGHTS or not _is_one_row(x):
         return F.linear(x, weight, bias)
-    found: NDArray[np.floating] = weight.detach().numpy().dot(x.detach().numpy()[0])
+    with nullcontext() if n_weights >= MOST_WEIGHTS else _one_thread:
+        found: NDArray[np.floating] = weight.detach().numpy().dot(x.detach().numpy()[0])
     if bias is not None:
         found += bias.detach().numpy()
     return torch.from_numpy(found).unsqueeze(0)
+
+
+class _OneThread:
+    """Lets numpy compute in one thread, while any thread is inside."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = [(pool, pool.num_threads) for pool in _pools()]
+                for pool, _ in self.before:
+                    pool.set_num_threads(1)
+            self.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                for pool, n_threads in self.before:
+                    pool.set_num_threads(n_threads)
+
+
+_one_thread = _OneThread()
+
+
+@cache
+def _pools() -> list[Any]:
+    """Return the threads of the library that numpy's products are computed by."""
+    found = ThreadpoolController().select(internal_api="openblas").lib_controllers
+    return [pool for pool in found if "numpy" in pool.filepath] or found
 
 
 def _is_one_row(x: Tensor) -> bool:
@@ -61,6 +108,8 @@ def lstm_state(
 
     Peepholes are those of i, f and o, shape (3, H); see `lstmlm.nn.peephole`.
     """
+    if gates.shape[1] >= MANY_GATES and _is_one_row(gates):
+        return _lstm_row(gates.numpy(), cell.numpy(), peepholes)
     i, f, g, o = gates.chunk(4, dim=1)
     if peepholes is not None:
         i, f = torch.addcmul(i, peepholes[0], cell), torch.addcmul(f, peepholes[1], cell)
@@ -70,8 +119,34 @@ def lstm_state(
     return o.sigmoid() * after.tanh(), after
 
 
+def _lstm_row(
+    gates: NDArray[Any], cell: NDArray[Any], peepholes: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return what `lstm_state` does, by numpy: torch's tanh would wait for its threads."""
+    i, f, g, o = gates.reshape(4, -1)
+    before = cell[0]
+    seen = None if peepholes is None else peepholes.detach().numpy()
+    if seen is not None:
+        i, f = i + seen[0] * before, f + seen[1] * before
+    after = expit(f) * before + expit(i) * np.tanh(g)
+    if seen is not None:
+        o = o + seen[2] * after
+    hidden = expit(o) * np.tanh(after)
+    return torch.from_numpy(hidden[np.newaxis]), torch.from_numpy(after[np.newaxis])
+
+
 def gru_state(from_input: Tensor, from_state: Tensor, hidden: Tensor) -> Tensor:
     """Return a GRU's state after its products, for r, z and the candidate, shape (B, 3H) each."""
+    if from_input.shape[1] >= MANY_GATES and _is_one_row(from_input):
+        return _gru_row(from_input.numpy(), from_state.numpy(), hidden.numpy())
     (r_x, z_x, n_x), (r_h, z_h, n_h) = from_input.chunk(3, 1), from_state.chunk(3, 1)
     candidate = torch.addcmul(n_x, (r_x + r_h).sigmoid(), n_h).tanh()
     return torch.lerp(candidate, hidden, (z_x + z_h).sigmoid())
+
+
+def _gru_row(from_input: NDArray[Any], from_state: NDArray[Any], hidden: NDArray[Any]) -> Tensor:
+    """Return what `gru_state` does, by numpy; see `_lstm_row`."""
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = from_input.reshape(3, -1), from_state.reshape(3, -1)
+    candidate = np.tanh(n_x + expit(r_x + r_h) * n_h)
+    after = candidate + expit(z_x + z_h) * (hidden[0] - candidate)
+    return torch.from_numpy(after[np.newaxis])
