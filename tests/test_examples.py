@@ -20,7 +20,8 @@ def run(name: str, *options: str) -> str:
 
 
 def test_every_example_is_tested():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"filter_corpus.py", "log_anomalies.py"}
+    tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text("utf-8")))
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
 def test_filter_corpus_parts_dirt_from_text_better_than_characters_do():
@@ -34,3 +35,40 @@ def test_log_anomalies_are_found():
     found = run("log_anomalies.py", "--lines", "3000", "--seconds", "20")
     assert float(re.search(r"ROC-AUC ([\d.]+);", found).group(1)) > 0.8
     assert "fault " in found
+
+
+def share(found: str, label: str) -> float:
+    return (
+        float(re.search(label + r":? (?:form right in |right for )?([\d.]+)\s?%", found).group(1))
+        / 100
+    )
+
+
+def test_dates_are_translated(tmp_path):
+    picture = tmp_path / "dates.png"
+    options = ("--pairs", "3000", "--seconds", "20", "--plot", str(picture))
+    found = run("translate_dates.py", *options)
+    assert share(found, "unseen days") > 0.1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_strings_are_reversed_with_attention_better_than_without():
+    options = ("--pairs", "4000", "--longest", "5", "--seconds", "15")
+    found = run("reverse_strings.py", *options)
+    assert share(found, "with attention") > share(found, "without attention")
+
+
+def test_poems_always_have_their_form():
+    found = run("write_poems.py", "--seconds", "10", "--titles", "4")
+    assert share(found, "held to the form") == 1
+    assert len(re.findall(r"^(\S{5}|\S{7})$", found, re.M)) >= 8
+
+
+def test_small_talk_answers():
+    found = run("small_talk.py", "--pairs", "3000", "--seconds", "20")
+    assert share(found, "strangers") > 0.1
+
+
+def test_headlines_are_better_than_the_commonest_one():
+    found = run("headlines.py", "--seconds", "15")
+    assert share(found, "the likeliest title") > share(found, "the commonest title")
