@@ -180,3 +180,53 @@ def test_tables_are_markdown():
         "one": 2.0,
         "other": 8.0,
     }
+
+
+# ---- generate ----
+
+
+def test_a_typist_saves_what_is_suggested_rightly():
+    import generate
+
+    offers = {"": [" cat", "the"], "c": ["at", "ow"], " ": ["sat"]}
+    fed = []
+    typist = generate.Typist(lambda before, begun: offers.get(begun, []), fed.append)
+    typist.type(["the", " sat", " cow"])
+    # " sat" after its space; " cow" letter by letter: nothing is offered behind " c".
+    assert fed == ["the", " ", "sat", " ", "c", "o", "w"]
+    assert typist.saved == 1 - 5 / 11
+    assert len(typist.times) == len(fed)
+
+
+def test_ngrams_complete_with_what_followed_most():
+    import generate
+
+    texts = [generate.cut_in_words(text, by_char=False) for text in SENTENCES]
+    ngrams = generate.Ngrams(texts)
+    assert ngrams.complete(["the", " cat"], "", 2) == [" sat", " ran"]
+    assert ngrams.complete(["the", " cat"], " r", 3) == ["an"]
+    assert ngrams.complete(["no", " word"], " m", 1) == ["at"]
+    assert generate.cut_in_words("it's 3 o'clock.", by_char=False) == [
+        "it's",
+        " 3",
+        " o'clock",
+        ".",
+    ]
+
+
+def test_runs_that_come_again():
+    import generate
+
+    assert generate.repeated([1, 2, 3, 4, 5]) == 0
+    assert generate.repeated([1, 2, 3, 4] * 2) == pytest.approx(1 / 5)
+    assert generate.repeated([7] * 13) == pytest.approx(0.9)
+
+
+def test_all_ways_of_generating_are_timed(tmp_path):
+    import generate
+
+    lm = generate.LSTMLanguageModel(tokenizer="word", max_epochs=0, hidden_size=8).fit(SENTENCES)
+    assert generate.ours(lm, 5, 2) > 0
+    assert generate.plain_loop(50, 8, 5) > 0
+    row = generate.loops(lm, SENTENCES, "sentences")
+    assert row["typed"].startswith("sentences")
