@@ -1,41 +1,33 @@
 """`LSTMTextToText`: from prompts to completions."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from lstmlm.attending import AttendingLM
 from lstmlm.batches import Corpus, rows_of
-from lstmlm.config import DecodeConfig
-from lstmlm.decoding import Start
-from lstmlm.errors import ParameterError, TextError, TextTypeError
 from lstmlm.estimator.documented import DocumentedOnline
-from lstmlm.estimator.generations import Call, Generation, Starts, callables
 from lstmlm.estimator.given import plan_of
 from lstmlm.estimator.keeping import KeepsModel
 from lstmlm.estimator.seeds import seed_of
 from lstmlm.estimator.showing import ShowsTraining
 from lstmlm.fitting import choose_device, fit_language_model
 from lstmlm.measures import Tally
-from lstmlm.plotting import plot_matrix
 from lstmlm.progress import TrainingProgress
 from lstmlm.scoring import inference, read_windows
-from lstmlm.text import END, count_bytes, count_words, each_text
+from lstmlm.text import END, count_bytes, count_words
+from lstmlm.text_to_text.pairs import checked_pairs, taking_turns
+from lstmlm.text_to_text.writing import WritesCompletions
 from lstmlm.training import Report
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SCORE_PAIRS = 2048  # pairs that are scored together at most
 
 
-class LSTMTextToText(DocumentedOnline, ShowsTraining, KeepsModel):
+class LSTMTextToText(DocumentedOnline, WritesCompletions, ShowsTraining, KeepsModel):
     """A recurrent model that writes a completion to a prompt: from pairs of your own.
 
     One network reads the prompt, an end mark and the completion; only the completion's tokens and
@@ -234,8 +226,8 @@ class LSTMTextToText(DocumentedOnline, ShowsTraining, KeepsModel):
         Interrupting it (Ctrl-C) keeps the best weights so far, with a warning.
         """
         plan = plan_of(self)
-        pairs = _taking_turns(*_pairs(prompts, completions))
-        heldout = None if validation is None else _taking_turns(*_pairs(*validation))
+        pairs = taking_turns(*checked_pairs(prompts, completions))
+        heldout = None if validation is None else taking_turns(*checked_pairs(*validation))
         with TrainingProgress(enabled=self.verbose > 0) as show:
 
             def watch(report: Report, _: object) -> None:
@@ -252,110 +244,6 @@ class LSTMTextToText(DocumentedOnline, ShowsTraining, KeepsModel):
             )
         self._adopt(fitted)
         return self
-
-    def predict(self, prompts: Iterable[str]) -> NDArray[np.object_]:
-        """Write to each prompt the likeliest token at every step.
-
-        Parameters
-        ----------
-        prompts : iterable of str
-
-        Returns
-        -------
-        ndarray of object, shape (n_prompts,)
-            The completions.
-        """
-        written = self.generate(prompts, do_sample=False, num_beams=1, num_return_sequences=1)
-        predicted = np.empty(len(written), dtype=object)
-        predicted[:] = written
-        return predicted
-
-    def generate(
-        self,
-        prompts: Iterable[str],
-        *,
-        random_state: Any = None,
-        logits_processor: Any = None,
-        prefix_allowed_tokens: Any = None,
-        **options: Any,
-    ) -> list[str]:
-        """Write completions; see `LSTMLanguageModel.generate` for arguments and errors.
-
-        Parameters
-        ----------
-        prompts : iterable of str
-            Each is read as a whole.
-        random_state : int, RandomState or None
-            Of the sampling; None takes the estimator's.
-        logits_processor : callable or sequence of callables, optional
-            Of your own.
-        prefix_allowed_tokens : callable, optional
-            Which ids may follow.
-        **options
-            Of `lstmlm.DecodeConfig`.
-
-        Returns
-        -------
-        list of str
-            `num_return_sequences` a prompt, one prompt's after the other's.
-        """
-        records = self.generate_records(
-            prompts,
-            random_state=random_state,
-            logits_processor=logits_processor,
-            prefix_allowed_tokens=prefix_allowed_tokens,
-            **options,
-        )
-        return [record.text for record in records]
-
-    def generate_records(
-        self,
-        prompts: Iterable[str],
-        *,
-        random_state: Any = None,
-        logits_processor: Any = None,
-        prefix_allowed_tokens: Any = None,
-        **options: Any,
-    ) -> list[Generation]:
-        """Write as `generate` does, and give each token and its log-probability too.
-
-        Parameters
-        ----------
-        prompts : iterable of str
-        random_state, logits_processor, prefix_allowed_tokens, **options
-            See `generate`.
-
-        Returns
-        -------
-        list of Generation
-        """
-        call = self._call(options, random_state, logits_processor, prefix_allowed_tokens)
-        return call.records(list(each_text(prompts)))
-
-    def generate_stream(
-        self,
-        prompt: str,
-        *,
-        random_state: Any = None,
-        logits_processor: Any = None,
-        prefix_allowed_tokens: Any = None,
-        **options: Any,
-    ) -> Iterator[str]:
-        """Write one completion, piece by piece as it comes.
-
-        Parameters
-        ----------
-        prompt : str
-        random_state, logits_processor, prefix_allowed_tokens, **options
-            See `generate`.
-
-        Yields
-        ------
-        str
-            The next piece, never empty and never half a character.
-        """
-        call = self._call(options, random_state, logits_processor, prefix_allowed_tokens)
-        return call.streamed(prompt)
 
     def score(self, prompts: Iterable[str], completions: Iterable[str]) -> float:
         """Return minus the perplexity of the completions given the prompts: greater is better.
@@ -394,7 +282,7 @@ class LSTMTextToText(DocumentedOnline, ShowsTraining, KeepsModel):
         ParameterError
             If there is no such unit.
         """
-        read, written = _pairs(prompts, completions)
+        read, written = checked_pairs(prompts, completions)
         parts = self._log_probs(read, written)
         tally = Tally(
             nats=-sum(float(part.sum(dtype=np.float64)) for part in parts),
@@ -421,80 +309,8 @@ class LSTMTextToText(DocumentedOnline, ShowsTraining, KeepsModel):
         ndarray of float64, shape (n_pairs,)
             In nats, the end mark included.
         """
-        parts = self._log_probs(*_pairs(prompts, completions))
+        parts = self._log_probs(*checked_pairs(prompts, completions))
         return np.array([part.sum(dtype=np.float64) for part in parts])
-
-    def attention_weights(self, prompt: str, completion: str | None = None) -> NDArray[np.float32]:
-        """Return how a completion looks back at its prompt.
-
-        Parameters
-        ----------
-        prompt : str
-        completion : str, optional
-            None takes the one that `predict` writes.
-
-        Returns
-        -------
-        ndarray of float32, shape (n_completion_tokens + 1, n_prompt_tokens + 1)
-            A row for each token of the completion and its end mark: the share of each of the
-            prompt's tokens, and of the end mark behind it. A row sums to 1.
-
-        Raises
-        ------
-        ParameterError
-            If the model was fitted without attention.
-        """
-        return self._attention(prompt, completion)[0]
-
-    def plot_attention(
-        self, prompt: str, completion: str | None = None, ax: "Axes | None" = None
-    ) -> "Axes":
-        """Draw how a completion looks back at its prompt: the darker, the more.
-
-        Parameters
-        ----------
-        prompt : str
-        completion : str, optional
-            None takes the one that `predict` writes.
-        ax : matplotlib.axes.Axes, optional
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            The prompt's tokens lie along it, the completion's go down.
-
-        Raises
-        ------
-        ParameterError
-            If the model was fitted without attention, or `ax` is no Axes.
-        MissingExtraError
-            If matplotlib isn't installed.
-        """
-        weights, read, written = self._attention(prompt, completion)
-        return plot_matrix(weights, written, read, "completion", "prompt", ax)
-
-    def _attention(
-        self, prompt: str, completion: str | None
-    ) -> tuple[NDArray[np.float32], list[str], list[str]]:
-        """Return the weights, and what the prompt's and the completion's tokens say."""
-        check_is_fitted(self)
-        if not isinstance(self.module_, AttendingLM):
-            raise ParameterError("the model has no attention; fit it with attention=True.")
-        if completion is None:
-            (completion,) = self.predict([prompt])
-        _pairs([prompt], [completion])
-        read, written = self.tokenizer_.encode_with_spans([prompt, str(completion)])
-        ids = np.concatenate([[END], read[0], [END], written[0]]).astype(np.int64)
-        with inference(self.module_):
-            on_device = torch.from_numpy(ids).to(self.device_)
-            found = self.module_.attention_weights(on_device, len(read[0]) + 1)
-        weights: NDArray[np.float32] = found.float().cpu().numpy()
-        texts = [
-            [text[start:end] for start, end in spans.tolist()] + [""]
-            for text, (_, spans) in zip((prompt, str(completion)), (read, written), strict=True)
-        ]
-        return weights, texts[0], texts[1]
 
     def _log_probs(
         self, prompts: Sequence[str], completions: Sequence[str]
@@ -504,7 +320,7 @@ class LSTMTextToText(DocumentedOnline, ShowsTraining, KeepsModel):
         parts: list[NDArray[np.float32]] = []
         for start in range(0, len(prompts), SCORE_PAIRS):
             some = slice(start, start + SCORE_PAIRS)
-            texts = self.tokenizer_.encode(_taking_turns(prompts[some], completions[some]))
+            texts = self.tokenizer_.encode(taking_turns(prompts[some], completions[some]))
             corpus = Corpus.of(texts, END).as_pairs()
             assert corpus.counted is not None
             found = np.empty(len(corpus.ids), dtype=np.float32)
@@ -516,24 +332,6 @@ class LSTMTextToText(DocumentedOnline, ShowsTraining, KeepsModel):
             parts += [found[begin:end] for begin, end in bounds]
         return parts
 
-    def _call(self, options: dict[str, Any], random_state: Any, processors: Any, ask: Any) -> Call:
-        check_is_fitted(self)
-        return Call(
-            model=self.module_,
-            tokenizer=self.tokenizer_,
-            config=DecodeConfig.merged(self.generation_config, **options),
-            seed=seed_of(self.random_state if random_state is None else random_state),
-            own=callables("logits_processor", processors),
-            ask=ask,
-            starts=self._starts,
-            rank=lambda prompt, choices: self.score_samples([prompt] * len(choices), choices),
-        )
-
-    def _starts(self, prompt: str, heal: bool) -> Starts:
-        """Return the start behind a prompt and the end mark that closes it."""
-        (ids,) = self.tokenizer_.encode([prompt])
-        return [Start(np.append(ids, np.int32(END)), "")], np.ones(1)
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")
 
@@ -544,29 +342,3 @@ class LSTMTextToText(DocumentedOnline, ShowsTraining, KeepsModel):
         tags.input_tags.two_d_array = False
         tags.target_tags.required = True
         return tags
-
-
-def _pairs(prompts: Iterable[str], completions: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Check pairs of texts, and return them as lists."""
-    if completions is None:
-        raise TextError("completions are needed, one for each prompt; None came.")
-    read = _texts("prompts", prompts)
-    written = _texts("completions", completions)
-    if len(read) != len(written):
-        raise TextError(
-            f"{len(read)} prompts and {len(written)} completions came; each prompt needs one."
-        )
-    if not read:
-        raise TextError("0 pairs came; at least one is needed.")
-    return read, written
-
-
-def _texts(name: str, texts: Iterable[str]) -> list[str]:
-    try:
-        return list(each_text(texts))
-    except (TextError, TextTypeError) as error:
-        raise type(error)(str(error).replace("texts", name, 1)) from None
-
-
-def _taking_turns(prompts: Sequence[str], completions: Sequence[str]) -> list[str]:
-    return [text for pair in zip(prompts, completions, strict=True) for text in pair]
