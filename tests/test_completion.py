@@ -270,3 +270,11 @@ def test_a_prefix_that_is_no_str(prefix):
 def test_how_many_next_tokens():
     with pytest.raises(ParameterError, match="k=0 is not valid; k is an integer at least 1"):
         fitted(tokenizer="char").next_token_probs("the", 0)
+
+
+def test_half_a_character_does_not_count():
+    session = fitted(tokenizer="bpe").session()
+    session.feed("床前".encode())
+    expected = session.complete(3)
+    session.feed("明".encode()[:2])
+    assert session.complete(3) == expected

@@ -127,3 +127,11 @@ def test_it_cant_be_trained_further_or_quantized_again(small):
             train(TEXTS)
     with pytest.raises(ParameterError, match="quantized already"):
         small.quantize()
+
+
+def test_it_scores_under_bf16_too(small):
+    texts = ["the cat sat on the mat", "a dog"]
+    exact = small.score_samples(texts)
+    rounded = copy.copy(small).set_params(precision="bf16")
+    assert rounded.score_samples(texts) == pytest.approx(exact, rel=0.05)
+    assert rounded.score_samples(texts[:1]) == pytest.approx(exact[:1], rel=0.05)

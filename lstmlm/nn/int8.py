@@ -98,7 +98,8 @@ class Int8Matrix(nn.Module):
 
 def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return whole numbers and scales of rows, shapes (N, D) and (N, 1)."""
-    if len(x) == 1 and x.device.type == "cpu" and not x.requires_grad:  # numpy's calls are shorter
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad
+    if len(x) == 1 and plain:  # numpy's calls are shorter
         row = x.numpy()
         scale = np.maximum(np.abs(row).max(1, keepdims=True), np.float32(LEAST_SCALE)) / np.float32(
             LARGEST

@@ -157,8 +157,8 @@ class Sessions:
     ) -> list[Completion]:
         """Return the n likeliest continuations of a stream, the likeliest first.
 
-        What is held back is taken as begun: a word that is being typed is finished. The stream
-        does not move.
+        What is held back is taken as begun: a word that is being typed is finished. Bytes of a
+        character that has not come whole don't count. The stream does not move.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class Sessions:
         """
         check_suggestions(n, unit)
         (row,) = self._rows([stream])
-        reader, (text, _) = self._reader, self._incoming[row].end()
+        reader, text = self._reader, self._incoming[row].held
         state = self._states_of([row])
         return suggest(
             reader.model, reader.tokenizer, state, text, n, unit=unit, max_new_tokens=max_new_tokens

@@ -32,7 +32,7 @@ class LSTMTextToText(DocumentedOnline, WritesCompletions, ShowsTraining, KeepsMo
 
     One network reads the prompt, an end mark and the completion; only the completion's tokens and
     the end mark behind it are learned and scored. With attention it looks back at the prompt's
-    states while it writes, which translation and all copying need. Every parameter may be left
+    states while it writes, as long prompts need. Every parameter may be left
     alone: ``"auto"`` becomes a number that follows from the pairs, recorded in ``params_``.
 
     Parameters
