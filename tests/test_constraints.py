@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import plain
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TEXTS, fitted, unfitted
@@ -44,6 +45,23 @@ def test_a_regex_is_matched_by_every_text(tokenizer, pattern, way):
         assert texts
         for text in texts:
             assert re.fullmatch(pattern, text), (pattern, text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"no_repeat_ngram_size": 1},
+        {"bad_words": ["a"]},
+        {"min_new_tokens": 9},
+        {"logits_processor": lambda ids, logits: logits - torch.inf},
+        {"num_beams": 3, "bad_words": ["a"]},
+    ],
+    ids=str,
+)
+def test_what_a_regex_needs_is_written_even_if_it_is_forbidden(options):
+    for regex in ("a{4}", "[ab]{2}a"):
+        (text,) = fitted(tokenizer="char").generate([""], regex=regex, random_state=0, **options)
+        assert re.fullmatch(regex, text)
 
 
 def test_a_regex_goes_on_from_a_word_with_a_space():
@@ -89,6 +107,7 @@ def test_the_tokens_that_are_left_suffice(low, more, sampled):
         ({"regex": "a{30}", "max_new_tokens": 20}, "needs 30 tokens, and max_new_tokens=20"),
         ({"regex": "a", "choices": ["b"]}, "choices and regex can't be had together"),
         ({"regex": "a", "prefix_allowed_tokens": lambda *_: [1]}, "can't be had together"),
+        ({"regex": "a", "stop_strings": ["a"]}, "stop_strings can't be had together with regex"),
         ({"regex": ""}, "regex is empty"),
         ({"choices": []}, "choices is empty"),
         ({"line_lengths": 0}, "line_lengths is an integer at least 1, or several"),

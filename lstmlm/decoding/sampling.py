@@ -185,16 +185,20 @@ def processed(
     logits : Tensor, shape (B, V)
     ids : Tensor of int64, shape (B, T)
     limited : bool
-        Whether a constraint may have left no id to begin with.
+        Whether the scores hold what a constraint allows: where processors leave none of that, they
+        are not heard.
     """
     if not processors and not limited:
         return logits
-    ids = ids.to(logits.device)
+    given, ids = logits, ids.to(logits.device)
     for process in processors:
         logits = process(ids, logits)
     none_left = torch.isneginf(logits).all(1)
     if none_left.any():
         logits = logits.clone()
+        if limited:
+            logits[none_left] = given[none_left]
+            none_left = torch.isneginf(logits).all(1)
         logits[none_left, END] = 0.0
     return logits
 

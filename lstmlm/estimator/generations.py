@@ -148,6 +148,11 @@ class Call:
                     "id stands for; with a tokenizer of your own forbid ids by a "
                     "logits_processor, or name those that may follow by prefix_allowed_tokens."
                 )
+        if self.pattern is not None and config.stop_strings:
+            raise ParameterError(
+                "stop_strings can't be had together with regex or line_lengths, which say where a "
+                "text ends; give one."
+            )
         if self.ask is not None and self.pattern is not None:
             raise ParameterError(
                 "prefix_allowed_tokens can't be had together with regex or line_lengths; give one."
