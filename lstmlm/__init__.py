@@ -2,7 +2,7 @@
 
 from lstmlm import metrics
 from lstmlm.config import DecodeConfig
-from lstmlm.decoding import Completion
+from lstmlm.decoding import Completion, NextToken
 from lstmlm.detector import PerplexityDetector
 from lstmlm.errors import (
     CheckpointError,
@@ -38,6 +38,7 @@ __all__ = [
     "LstmlmError",
     "MissingExtraError",
     "ModelFolderError",
+    "NextToken",
     "ParameterError",
     "PerplexityDetector",
     "ScoredText",
