@@ -22,7 +22,7 @@ from lstmlm.nn.int8 import Int8Rows
 
 MANY_WEIGHTS = 1 << 16  # of a matrix, from which numpy's product with a single row is faster
 
-MOST_WEIGHTS = 1 << 22  # of a matrix, that one thread reads no more slowly than two, nearly
+MOST_WEIGHTS = 3 << 19  # of a matrix, up to which one thread is enough
 MANY_GATES = 512  # of a layer, whose matrices are so large then
 
 Weights = Tensor | Int8Rows  # shape (columns, inner)
@@ -42,8 +42,8 @@ def product(
     A token's time goes into reading weights, which numpy's product of matrix and vector does at
     the memory's pace. With two layers of 650 and 33,278 words a token took 2.5 ms, and 4.3 by
     torch's. A thread of numpy's goes on spinning for some ms, and torch's wait for it when they
-    take turns: so only very large matrices get more than one, with which they gain a fifth, and a
-    small product `beside` a large one is numpy's too.
+    take turns: so only large matrices get more than one, and a small product `beside` a large one
+    is numpy's too.
     """
     if isinstance(weight, Int8Rows):
         return weight.product(x, bias)
