@@ -56,7 +56,7 @@ def test_a_regex_is_matched_by_every_text(tokenizer, pattern, way):
         {"logits_processor": lambda ids, logits: logits - torch.inf},
         {"num_beams": 3, "bad_words": ["a"]},
     ],
-    ids=str,
+    ids="-".join,
 )
 def test_what_a_regex_needs_is_written_even_if_it_is_forbidden(options):
     for regex in ("a{4}", "[ab]{2}a"):
@@ -112,7 +112,7 @@ def test_the_tokens_that_are_left_suffice(low, more, sampled):
         ({"choices": []}, "choices is empty"),
         ({"line_lengths": 0}, "line_lengths is an integer at least 1, or several"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else "-".join(part),
 )
 def test_a_constraint_that_can_t_be_met(options, message):
     with pytest.raises(ParameterError, match=re.escape(message)):
