@@ -55,7 +55,7 @@ def constrained(
     for row, allowed in enumerate(given):
         if allowed is not None:
             limited[row] = -torch.inf
-            chosen = torch.from_numpy(allowed).to(logits.device)
+            chosen = torch.tensor(allowed, device=logits.device)
             limited[row, chosen] = logits[row, chosen]
     return limited
 

@@ -132,7 +132,7 @@ def read_openings(
         for row, way in enumerate(ways):
             if way.begun:
                 longer = tokenizer.lexicon.longer(way.begun)
-                chosen = torch.from_numpy(longer).to(following.device)
+                chosen = torch.tensor(longer, device=following.device)
                 masses[row] += following[row, chosen].double().logsumexp(0)
     return Places(ways, log_probs + sums, following, state, masses + sums)
 
@@ -221,7 +221,7 @@ def _has_ended(places: Places, tokenizer: Tokenizer, text: str) -> bool:
         return False
     share = float(places.masses[-1] - places.masses.logsumexp(0))
     if tokenizer.kind == "bpe" and of != CharClass.UNSPACED:
-        ends = torch.from_numpy(tokenizer.lexicon.ending[of]).to(places.following.device)
+        ends = torch.tensor(tokenizer.lexicon.ending[of], device=places.following.device)
         share += float(places.following[-1, ends].double().logsumexp(0))
     return share >= math.log(WORD_ENDS)
 

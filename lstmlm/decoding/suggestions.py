@@ -190,7 +190,7 @@ def _first(places: Places, tokenizer: Tokenizer, n_beams: int, *, glue: bytes) -
     for row, way in enumerate(places.openings):
         scores = places.following[row].double() + (places.log_probs[row] - whole)
         if way.begun:
-            ids = torch.from_numpy(tokenizer.lexicon.longer(way.begun)).to(scores.device)
+            ids = torch.tensor(tokenizer.lexicon.longer(way.begun), device=scores.device)
         else:
             spelled = torch.from_numpy(tokenizer.lexicon.firsts != CharClass.NONE)
             ids = spelled.nonzero().squeeze(1).to(scores.device)
@@ -248,8 +248,8 @@ def _grown(
 def _ending(tokenizer: Tokenizer, unit: Unit) -> Tensor:
     """Return which ids end a suggestion, by the class of its last character, shape (classes, V)."""
     if unit == "word":
-        return torch.from_numpy(tokenizer.lexicon.ending)
-    ending = torch.from_numpy(tokenizer.lexicon.line_ending)
+        return torch.tensor(tokenizer.lexicon.ending)
+    ending = torch.tensor(tokenizer.lexicon.line_ending)
     return ending.expand(max(CharClass) + 1, -1)
 
 

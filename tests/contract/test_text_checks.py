@@ -239,6 +239,7 @@ def test_memory_mapped_read_only_pickle_says_the_same(fitted, tmp_path):
     again = joblib.load(tmp_path / "lm.joblib", mmap_mode="r")
     assert isinstance(again.tokenizer_.ranks, np.memmap)
     assert says(again) == says(fitted)
+    assert again.complete("the c", max_new_tokens=5) == fitted.complete("the c", max_new_tokens=5)
     again.save(tmp_path / "folder")
     assert says(LSTMLanguageModel.load(tmp_path / "folder")) == says(fitted)
 
