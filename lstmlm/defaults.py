@@ -108,8 +108,8 @@ def _dropout(model: ModelConfig, n_passes: float, case: Circumstances) -> dict[s
     """Drop the more, the more often a text is read and the less text a weight has.
 
     With six weights a token, as WikiText-2's two million words have, 0.1 for one pass and 0.28 for
-    six; a quarter of that text, which has 17 weights a token, is better learned with 0.4 or 0.5. But
-    with more than 0.4 a narrower network in a minute on 260,000 characters lost 5 %.
+    six; a quarter of that text, which has 17 weights a token, is better learned with 0.4 or 0.5.
+    But with more than 0.4 a narrower network in a minute on 260,000 characters lost 5 %.
     """
     by_char = case.vocab_size <= SMALL_VOCABULARY
     crowding = _weights(model, case.vocab_size) / max(1, case.n_tokens) / WEIGHTS_A_TOKEN
