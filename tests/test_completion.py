@@ -169,7 +169,7 @@ def test_a_space_is_suggested_where_it_is_due():
 def test_words_of_scripts_without_spaces_end_with_their_token():
     found = fitted(tokenizer="char").complete("床前明", n=3)
     assert found[0].text == "月"
-    assert all(len(one.text) == 1 for one in found if char_class(one.text[0]) == 4)
+    assert all(len(one.text) == 1 for one in found if char_class(one.text[0]) == CharClass.UNSPACED)
 
 
 def test_lines_end_before_a_line_break():

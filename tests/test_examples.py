@@ -56,7 +56,7 @@ def test_strings_are_reversed_with_attention_and_without():
     options = ("--pairs", "4000", "--longest", "4", "--seconds", "12")
     found = run("reverse_strings.py", *options)
     assert share(found, "with attention") > 0.1
-    assert 0 <= share(found, "without attention") <= 1
+    assert share(found, "without attention") > 0.01  # by chance one in thousands
 
 
 def test_poems_always_have_their_form():

@@ -287,7 +287,8 @@ def test_a_grid_search_and_a_clone():
         cv=2,
     ).fit(PROMPTS, COMPLETIONS)
     assert set(search.best_params_) == {"attention", "hidden_size"}
-    assert next(iter(search.predict(PROMPTS[:1]))) is not None
+    expected = search.best_estimator_.predict(PROMPTS[:3])
+    assert list(search.predict(PROMPTS[:3])) == list(expected)
     scores = cross_val_score(clone(search.best_estimator_), PROMPTS, COMPLETIONS, cv=2)
     assert (scores < -1).all()
 
@@ -302,6 +303,15 @@ def test_a_model_is_kept(params, tmp_path):
     assert again.get_params() | {"device": "cpu"} == model.get_params()
     with pytest.raises(ModelFolderError, match="holds a LSTMTextToText; load it with"):
         LSTMLanguageModel.load(tmp_path / "model")
+
+
+def test_a_subclass_is_kept_as_what_it_is_one_of(tmp_path):
+    class Own(LSTMLanguageModel):
+        pass
+
+    Own(max_epochs=0).fit(PROMPTS).save(tmp_path / "model")
+    for kind in (Own, LSTMLanguageModel):
+        assert type(kind.load(tmp_path / "model")) is kind
 
 
 def test_a_language_model_is_not_taken_for_one_of_pairs(tmp_path):

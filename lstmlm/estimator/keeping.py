@@ -5,7 +5,7 @@ import math
 import os
 from dataclasses import asdict, replace
 from itertools import pairwise
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import tokenizers
@@ -31,6 +31,7 @@ class KeepsModel(BaseEstimator):
 
     module_: RecurrentLM
     device_: torch.device
+    _kept_as: ClassVar[str] = "LSTMLanguageModel"  # what a folder says it holds, of subclasses too
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model to a folder that `load` reads; an older model there is replaced.
@@ -122,7 +123,7 @@ class KeepsModel(BaseEstimator):
 def _save(estimator: Any, folder: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to a model folder."""
     config = {
-        "estimator": type(estimator).__name__,
+        "estimator": estimator._kept_as,
         "params": {name: _as_json(value) for name, value in estimator.get_params().items()},
         "settled": estimator.params_,
         "vocab_size": estimator.vocab_size_,
@@ -165,7 +166,7 @@ def _load(
     """
     config, tokenizer_json, read_tensors = load_folder(folder)
     name = str(config.get("estimator", "LSTMLanguageModel"))  # not in folders of the first version
-    if name != kind.__name__:
+    if name != kind._kept_as:
         raise ModelFolderError(f"{folder} holds a {name}; load it with {name}.load.")
     try:
         settled = config["settled"]

@@ -115,6 +115,7 @@ class LSTMTextToText(DocumentedOnline, WritesCompletions, ShowsTraining, KeepsMo
     array(['2', '3'], dtype=object)
     """
 
+    _kept_as: ClassVar[str] = "LSTMTextToText"
     __metadata_request__fit: ClassVar = {"prompts": UNUSED, "completions": UNUSED}
     __metadata_request__score: ClassVar = {"prompts": UNUSED, "completions": UNUSED}
     __metadata_request__predict: ClassVar = {"prompts": UNUSED}
