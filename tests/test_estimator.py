@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from lstmlm import (
     DecodeConfig,
@@ -301,3 +302,32 @@ def test_training_beats_the_uniform_guess():
     lm = small(tokenizer="char", max_epochs="auto").fit(TEXTS)
     assert lm.perplexity(TEXTS) < lm.vocab_size_ / 3
     assert math.isfinite(lm.history_[-1].heldout_loss)
+
+
+@pytest.mark.parametrize("context", ["document", "stream"])
+def test_pipe_reads_texts_in_the_way_it_is_told(context):
+    """Two models of the same weights, each read in the other's way."""
+    lm, other = small(context=context).fit(TEXTS), small(context="stream").fit(TEXTS)
+    other.module_ = lm.module_
+    figures = {
+        way: [scored.log_prob for scored in lm.pipe(TEXTS, context=way)]
+        for way in ("document", "stream", None)
+    }
+    assert figures[None] == figures[context]
+    assert figures["stream"] == [scored.log_prob for scored in other.pipe(TEXTS)]
+    alone = [next(lm.pipe([text])).log_prob for text in TEXTS]
+    assert figures["document"] == pytest.approx(alone, rel=1e-5)
+    with pytest.raises(ParameterError, match="context='paragraph' is not valid; context is"):
+        lm.pipe(TEXTS, context="paragraph")
+
+
+def test_the_fingerprint_is_of_all_that_figures_follow_from(tmp_path):
+    lm, same = small().fit(TEXTS), small().fit(TEXTS)
+    other = small(random_state=1).fit(TEXTS)
+    assert lm.fingerprint_ == same.fingerprint_ != other.fingerprint_
+    lm.save(tmp_path / "model")
+    assert LSTMLanguageModel.load(tmp_path / "model").fingerprint_ == lm.fingerprint_
+    before = same.fingerprint_
+    assert same.partial_fit(TEXTS).fingerprint_ != before
+    with pytest.raises(NotFittedError):
+        small().fingerprint_  # noqa: B018

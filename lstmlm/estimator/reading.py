@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from lstmlm.config import Rule
+from lstmlm.config import Rule, TrainConfig
 from lstmlm.defaults import scoring_precision
 from lstmlm.estimator.fingerprints import fingerprint_of
 from lstmlm.estimator.workers import in_order, loaded_model, n_workers, one_thread
@@ -118,6 +118,7 @@ class ReadsText(BaseEstimator):
         batch_size: int = PIPE_BATCH,
         as_tuples: bool = False,
         error_handler: Callable[[Any, Exception], None] | None = None,
+        context: str | None = None,
     ) -> Iterator[Any]:
         """Score texts as they come: lazily, in order, in bounded memory.
 
@@ -136,12 +137,22 @@ class ReadsText(BaseEstimator):
         error_handler : callable, optional
             Called with what is no str and the exception, in place of raising it; such a text is
             left out of the results.
+        context : {"document", "stream"}, optional
+            How to read these texts, in place of the way in which the model was fitted: with
+            "document" each starts from a fresh state.
 
         Yields
         ------
         ScoredText
+
+        Raises
+        ------
+        ParameterError
+            If an argument is out of its range.
         """
-        scorer = self._scorer()
+        if context is not None:
+            TrainConfig.rules()["context"].check("context", context)
+        scorer = self._scorer(context)
         _BATCH_RULE.check("batch_size", batch_size)
         check_iterable(texts)
 
@@ -154,9 +165,18 @@ class ReadsText(BaseEstimator):
 
         return _pipe(score, texts, as_tuples=as_tuples, error_handler=error_handler)
 
-    def _scorer(self) -> Scorer:
+    @property
+    def fingerprint_(self) -> str:
+        """The sha256, in hexadecimal digits, of all that the model's figures follow from.
+
+        A model that was saved and loaded has the one it had; training changes it.
+        """
         check_is_fitted(self)
-        return scorer_of(self, stream=self.params_["context"] == "stream")
+        return fingerprint_of(self).hex()
+
+    def _scorer(self, context: str | None = None) -> Scorer:
+        check_is_fitted(self)
+        return scorer_of(self, stream=(context or self.params_["context"]) == "stream")
 
 
 def scorer_of(estimator: Any, *, stream: bool) -> Scorer:

@@ -1,17 +1,18 @@
-"""What lstmlm exports exists, is sorted, and is documented as its signatures are."""
+"""What lstmlm and its plugin export exists, is sorted, and is documented as its signatures are."""
 
 import inspect
 from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+import spacy_lstmlm
 from numpydoc.docscrape import NumpyDocString
 
 import lstmlm
 
 
 def of_lstmlm(thing: object) -> bool:
-    return str(getattr(thing, "__module__", "")).split(".")[0] == "lstmlm"
+    return str(getattr(thing, "__module__", "")).split(".")[0] in ("lstmlm", "spacy_lstmlm")
 
 
 def exported() -> Iterator[tuple[str, object]]:
@@ -24,6 +25,8 @@ def exported() -> Iterator[tuple[str, object]]:
                     yield f"{name}.{inner}", value
         elif inspect.isclass(thing) or inspect.isfunction(thing):
             yield name, thing
+    for name in spacy_lstmlm.__all__:
+        yield f"spacy_lstmlm.{name}", getattr(spacy_lstmlm, name)
 
 
 def documented() -> Iterator[object]:
@@ -47,7 +50,8 @@ def parameters(thing: object) -> list[str]:
 
 
 def test_all_is_sorted_and_importable():
-    assert list(lstmlm.__all__) == sorted(lstmlm.__all__)
+    for package in (lstmlm, spacy_lstmlm):
+        assert list(package.__all__) == sorted(package.__all__)
     assert [name for name in lstmlm.__all__ if not hasattr(lstmlm, name)] == []
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import lstmlm
+
 PACKAGE = Path(__file__).parents[2] / "lstmlm"
+PLUGINS = sorted((PACKAGE.parent / "plugins").rglob("*.py"))
 
 # From the ground up. A room is x.py or the folder x/; it imports from lower floors and from itself.
 FLOORS = [
@@ -120,6 +123,13 @@ def test_only_some_rooms_print(module):
     if room_of(module) not in PRINTING_ROOMS:
         used = PRINTING_NAMES & set(names_used(module))
         assert imports_any(module, PRINTING_MODULES) | used == set()
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_plugins_take_the_public_names_alone(plugin):
+    names = {name for name in imports(plugin) if name.split(".")[0] == "lstmlm"}
+    assert names <= {f"lstmlm.{name}" for name in lstmlm.__all__}
+    assert PRINTING_NAMES & set(names_used(plugin)) == set()
 
 
 def test_the_checks_see_what_they_bar(tmp_path, monkeypatch):

@@ -1,0 +1,82 @@
+"""The component in other processes."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from pipelines import folder_of, pipeline
+from tiny import TEXTS
+
+METHODS = ["fork", "forkserver", "spawn"]
+
+SCRIPT = """
+import multiprocessing, warnings
+import spacy
+import torch
+
+def main():
+    multiprocessing.set_start_method({method!r})
+    nlp = spacy.blank("en")
+    nlp.add_pipe("lstmlm", config={{"model": {folder!r}, "device": "cpu"}})
+    torch.set_num_threads(2)
+    texts = {texts!r}
+    torch.rand(2000, 2000) @ torch.rand(2000, 2000)  # torch's threads begin
+    alone = [doc._.lm_log_prob for doc in nlp.pipe(texts)]
+    docs = list(nlp.pipe(texts, n_process=2, batch_size=5))
+    assert [doc.text for doc in docs] == texts
+    for doc, expected in zip(docs, alone, strict=True):
+        assert abs(doc._.lm_log_prob - expected) <= 1e-5 * abs(expected)
+    assert docs[0]._.lm_complete(2) == nlp(texts[0])._.lm_complete(2)
+    assert torch.get_num_threads() == 2
+    print("fine")
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_say_what_one_does(method, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(method=method, folder=folder_of(), texts=TEXTS), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "fine\n"
+    assert done.stderr == ""
+
+
+def test_a_fork_of_a_model_on_a_gpu_is_a_clear_error(monkeypatch):
+    """What a forked child sees where there is a GPU: another process, and the device's name."""
+    component = pipeline().get_pipe("lstmlm")
+
+    class OnGpu:
+        type = "cuda"
+
+    component.model = type(component.model)().set_params(**component.model.get_params())
+    component.model.device_ = OnGpu()
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(RuntimeError, match=r"a forked process can't use; set device=\"cpu\""):
+        component.predict([])
+
+
+def test_an_error_in_a_worker_reaches_the_caller(tmp_path):
+    script = textwrap.dedent(
+        """
+        import multiprocessing, spacy
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("fork")
+            nlp = spacy.blank("en")
+            nlp.add_pipe("lstmlm")
+            try:
+                list(nlp.pipe(["a", "b"], n_process=2))
+            except ValueError as error:
+                print("has no model yet" in str(error))
+        """
+    )
+    path = tmp_path / "script.py"
+    path.write_text(script, "utf-8")
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=200)
+    assert done.stdout == "True\n", done.stderr
