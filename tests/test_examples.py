@@ -73,3 +73,12 @@ def test_small_talk_answers():
 def test_headlines_are_better_than_the_commonest_one():
     found = run("headlines.py", "--seconds", "15")
     assert share(found, "the likeliest title") > share(found, "the commonest title")
+
+
+def test_odd_words_are_flagged_more_often_than_by_chance(tmp_path):
+    page = tmp_path / "flagged.html"
+    found = run("annotate.py", "--seconds", "20", "--html", str(page))
+    flags, chance = map(float, re.search(r"find ([\d.]+) %; by chance ([\d.]+) %", found).groups())
+    assert flags > 2 * chance
+    assert "expected: " in found
+    assert " bits" in page.read_text("utf-8")

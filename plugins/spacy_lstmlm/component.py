@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
+from spacy.util import get_minor_version_range
 
+import lstmlm
 from lstmlm import Completion, LSTMLanguageModel, ParameterError, ScoredText
 from spacy_lstmlm.attributes import keep, set_attributes
 from spacy_lstmlm.training import LearnsText
@@ -22,6 +24,9 @@ ASSIGNED = [
     "token._.lm_log_prob",
     "token._.lm_surprisal",
 ]
+
+
+REQUIREMENT = f"lstmlm[spacy]{get_minor_version_range(lstmlm.__version__)}"
 
 
 class Said(NamedTuple):
@@ -64,8 +69,13 @@ def make_language_model(
     scorer: Callable[..., dict[str, Any]] | None,
 ) -> "LanguageModel":
     """Make the component as a config describes it: see `LanguageModel`."""
+    # nlp.meta would say what components there are now, and not what the saved pipeline had.
+    meta = nlp._meta
+    # `spacy package` looks for requirements, but finds none of packages without a top_level.txt.
+    if REQUIREMENT not in meta.setdefault("requirements", []):
+        meta["requirements"].append(REQUIREMENT)
     # What was saved with a pipeline comes after this, and the folder may be on another machine.
-    saved = name in getattr(nlp, "_meta", {}).get("components", ())
+    saved = name in meta.get("components", ())
     return LanguageModel(
         name,
         folder=model,

@@ -20,7 +20,7 @@ _SHADE = "background:rgba(230,97,0,{:.2f});border-radius:0.2em;padding:0.15em 0"
 DEEPEST = 0.7  # the darkest shade's opacity
 _BOX = (
     "line-height:1.9;white-space:pre-wrap;overflow-wrap:anywhere;font-family:system-ui,sans-serif;"
-    "max-width:60em"
+    "max-width:60em;margin-bottom:1.5em"
 )
 _LEGEND = "font-size:0.8em;opacity:0.8;margin-bottom:0.6em"
 _PAGE = (

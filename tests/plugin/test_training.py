@@ -169,6 +169,8 @@ def test_package(trained):
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
+    meta = json.loads((trained / "packages" / "en_pipeline-0.0.0" / "meta.json").read_text())
+    assert [one for one in meta["requirements"] if one.startswith("lstmlm[spacy]>=0.1.0")]
     expected = spacy.load(trained / "out/model-best")(DEV[0])._.lm_log_prob
     assert float(done.stdout) == pytest.approx(expected)
 
