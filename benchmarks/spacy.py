@@ -20,6 +20,7 @@ sys.path.append(sys.path.pop(0))  # `import spacy` is to find spaCy, and not thi
 
 import argparse
 import itertools
+import multiprocessing
 import re
 import resource
 import tempfile
@@ -46,6 +47,11 @@ def sentences(data: Path) -> list[str]:
     text = re.sub(r" ([,.;:!?)'])", r"\1", text).replace("( ", "(")
     found = (line.strip() for line in re.split(r"(?<=[.!?])\s|\n", text))
     return [line for line in found if len(line.split()) >= 5 and not line.startswith("=")]
+
+
+def train(model: Path, texts: list[str], seconds: float) -> None:
+    """Fit and save a model."""
+    LSTMLanguageModel(max_seconds=seconds, random_state=0).fit(texts).save(model)
 
 
 def pipeline(model: Path) -> Language:
@@ -125,8 +131,11 @@ def main() -> None:
     print(f"{machine()}\n")
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
-        lm = LSTMLanguageModel(max_seconds=args.train_seconds, random_state=0)
-        lm.fit(texts[args.texts :]).save(model)
+        # Not here: a training keeps memory of its own.
+        job = (model, texts[args.texts :], args.train_seconds)
+        training = multiprocessing.get_context("spawn").Process(target=train, args=job)
+        training.start()
+        training.join()
         if args.only != "memory":
             print(speed(model, texts[: args.texts]), end="\n\n")
         if args.only != "speed":

@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lstmlm.allocator import few_shapes, kept_buffers
+from lstmlm.allocator import FEW, SOME, few_shapes, kept_buffers
 from lstmlm.checkpoints import Checkpoints, checkpoints_in
 from lstmlm.errors import ParameterError
 from lstmlm.fitting.plan import Fitted, Plan
@@ -190,7 +190,7 @@ def _on_cpu(optimiser: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _memory_for(n_tokens: int) -> Iterator[None]:
     """Let a training keep its buffers, and on much text little else."""
-    with few_shapes() if n_tokens >= LARGE_CORPUS else nullcontext(), kept_buffers():
+    with few_shapes(FEW if n_tokens >= LARGE_CORPUS else SOME), kept_buffers():
         yield
 
 

@@ -74,7 +74,7 @@ def set_attributes(prefix: str) -> None:
     for kind, name, extension in _extensions(prefix):
         if not kind.has_extension(name):
             missing.append((kind, name, extension))
-        elif extension not in kind.get_extension(name):
+        elif extension not in kind.get_extension(name)[1:3]:  # its method and getter
             raise ParameterError(
                 f"{kind.__name__}._.{name} is there already and not this component's; choose "
                 f'another attr_prefix than "{prefix}".'
