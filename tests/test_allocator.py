@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lstmlm.allocator import few_shapes, kept_buffers
+from lstmlm.allocator import SOME, few_shapes, kept_buffers
 
 MIB = 1 << 20
 glibc_only = pytest.mark.skipif(
@@ -102,12 +102,15 @@ def test_elsewhere_it_does_nothing(monkeypatch, platform_name):
         assert torch.ones(3).tolist() == [1, 1, 1]
 
 
-def test_the_environment_names_few_shapes_inside_and_is_as_before_afterwards(monkeypatch):
+@pytest.mark.parametrize(("asked", "named"), [((), "32"), ((SOME,), "128")])
+def test_the_environment_names_few_shapes_inside_and_is_as_before_afterwards(
+    asked, named, monkeypatch
+):
     monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
     before = dict(os.environ)
-    with contextlib.suppress(RuntimeError), few_shapes():
-        assert os.environ == before | {"LRU_CACHE_CAPACITY": "32"}
+    with contextlib.suppress(RuntimeError), few_shapes(*asked):
+        assert os.environ == before | {"LRU_CACHE_CAPACITY": named}
         raise RuntimeError
     assert os.environ == before
 

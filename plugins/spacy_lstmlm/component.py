@@ -233,7 +233,7 @@ class LanguageModel(LearnsText):
         scored: Sequence[ScoredText | None] = [None] * len(texts)
         found: Sequence[list[Completion] | None] = [None] * len(texts)
         if self.scores:
-            scored = list(model.pipe(texts, batch_size=max(2, len(texts)), context="document"))
+            scored = list(model.pipe(texts, batch_size=max(1, len(texts)), context="document"))
         if self.completes:
             n, longest = self.n_completions, self.max_new_tokens
             found = [model.complete(text, n, max_new_tokens=longest) for text in texts]

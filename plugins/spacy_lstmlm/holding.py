@@ -104,7 +104,7 @@ class HoldsModel(TrainablePipe):
             remember(self.model)
 
     def _take(self, model: LSTMLanguageModel) -> None:
-        self.model = model
+        self.model = model.set_params(n_jobs=None)  # spaCy has processes of its own
         remember(model)
 
     def _device(self) -> str:

@@ -80,3 +80,26 @@ def test_an_error_in_a_worker_reaches_the_caller(tmp_path):
     path.write_text(script, "utf-8")
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=200)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_figures_are_the_same_and_a_forked_worker_says_why_not():
+    script = textwrap.dedent(
+        f"""
+        import multiprocessing, spacy
+        texts = {TEXTS!r}
+        figures = []
+        for device in ("cpu", "cuda"):
+            nlp = spacy.blank("en")
+            nlp.add_pipe("lstmlm", config={{"model": {folder_of()!r}, "device": device}})
+            figures.append([doc._.lm_log_prob for doc in nlp.pipe(texts)])
+        assert all(abs(a - b) <= 1e-4 * abs(a) for a, b in zip(*figures))
+        multiprocessing.set_start_method("fork")
+        try:
+            list(nlp.pipe(texts, n_process=2))
+        except ValueError as error:
+            print("a forked process can't use" in str(error))
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
