@@ -95,7 +95,9 @@ class RecurrentLM(nn.Module):
         self.embedding = (
             Int8Matrix(vocab_size, embedding_dim)
             if quantized
-            else nn.Embedding(vocab_size, embedding_dim, sparse=tie_weights)
+            else nn.Embedding.from_pretrained(  # which draws no weights that nobody wants
+                torch.zeros(vocab_size, embedding_dim), freeze=False, sparse=tie_weights
+            )
         )
         widths = [embedding_dim] + [hidden_size] * num_layers
         make = QuantizedLayer if quantized else make_layer
