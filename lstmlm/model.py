@@ -95,9 +95,7 @@ class RecurrentLM(nn.Module):
         self.embedding = (
             Int8Matrix(vocab_size, embedding_dim)
             if quantized
-            else nn.Embedding.from_pretrained(  # which draws no weights that nobody wants
-                torch.zeros(vocab_size, embedding_dim), freeze=False, sparse=tie_weights
-            )
+            else _embedding(vocab_size, embedding_dim, sparse=tie_weights)
         )
         widths = [embedding_dim] + [hidden_size] * num_layers
         make = QuantizedLayer if quantized else make_layer
@@ -294,6 +292,15 @@ class RecurrentLM(nn.Module):
     @property
     def _recurrent(self) -> list[Layer]:
         return cast(list[Layer], list(self.layers))
+
+
+def _embedding(n_rows: int, width: int, *, sparse: bool) -> nn.Embedding:
+    """Return an embedding of zeros: torch would draw weights that nobody wants."""
+    rows = torch.zeros(n_rows, width)
+    embedding: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        rows, freeze=False, sparse=sparse
+    )
+    return embedding
 
 
 def _steps_are_faster(x: Tensor) -> bool:
