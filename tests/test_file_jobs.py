@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -516,8 +517,8 @@ def test_a_full_disk_leaves_what_is_finished(model, corpus, tmp_path):
         pytest.skip("needs the right to mount a small disk")
     corpus.write_text(corpus.read_text("utf-8") * 40)
     score = (
-        f"{sys.executable} -m lstmlm score {model} {corpus} --out {tmp_path}/disk/out "
-        "--shard-bytes 2000 --jobs 1"
+        f"{shlex.quote(sys.executable)} -m lstmlm score {model} {corpus} "
+        f"--out {tmp_path}/disk/out --shard-bytes 2000 --jobs 1"
     )
     look = f"echo status $?; ls {tmp_path}/disk/out/.shards | wc -l; ls -A {tmp_path}/disk/out"
     command = SMALL_DISK.format(disk=tmp_path / "disk", command=f"({score}; {look})")

@@ -1,5 +1,6 @@
 """Sessions: what they give out, refuse and keep."""
 
+import copy
 import multiprocessing
 import re
 
@@ -158,7 +159,7 @@ def test_a_state_of_another_model_is_refused(lm):
 
 
 def test_a_model_that_was_trained_further_is_another_one(tmp_path):
-    lm = fitted(tokenizer="word")
+    lm = copy.deepcopy(fitted(tokenizer="word"))
     state = lm.session().state
     lm.session(state)
     lm.partial_fit(ENGLISH)

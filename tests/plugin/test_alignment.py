@@ -1,6 +1,7 @@
 """Laws of alignment: which token a piece belongs to, and that nothing is lost."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -83,8 +84,6 @@ def test_spans_side_by_side_add_up(tokenizer, text, cut):
     assert math.fsum(parts) == pytest.approx(whole or 0.0, rel=1e-5)
 
 
-PIPELINES = {kind: pipeline(kind) for kind in KINDS}
-
-
+@cache
 def pipeline_of(tokenizer):
-    return PIPELINES[tokenizer]
+    return pipeline(tokenizer)
