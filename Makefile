@@ -38,7 +38,7 @@ bench: $(BENCH) ## set up the benchmarks and their peers; see benchmarks/README.
 
 clean: ## remove .venv and all that was built
 	rm -rf .venv benchmarks/.venv build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find lstmlm tests docs -type d -name __pycache__ -prune -exec rm -rf {} +
+	find lstmlm plugins tests docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is written last: an install that was broken off is taken up again by the next one.
 # A Python without ensurepip (Debian's, say) can't put pip into .venv; its own pip does from outside.

@@ -1,6 +1,8 @@
 """The peers and the parts of the benchmarks, small: what they claim is only as good as they are."""
 
 import math
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -230,3 +232,22 @@ def test_all_ways_of_generating_are_timed(tmp_path):
     assert generate.plain_loop(50, 8, 5) > 0
     row = generate.loops(lm, SENTENCES, "sentences")
     assert row["typed"].startswith("sentences")
+
+
+def test_the_spacy_benchmark_runs_as_a_script_beside_its_own_name(tmp_path):
+    """Its file is called spacy.py, and must find spaCy all the same."""
+    corpus = tmp_path / "wikitext-2"
+    corpus.mkdir()
+    lines = [f"{text} and number {n} too ." for n in range(60) for text in SENTENCES]
+    for part in ("train", "valid", "test"):
+        (corpus / f"{part}.txt").write_text("\n".join(lines), "utf-8")
+    options = ["--data", str(tmp_path), "--texts", "40", "--docs", "100", "--train-seconds", "2"]
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "spacy.py"), *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"costs \*\*[+-][\d.]+ %\*\* on top of the estimator", done.stdout)
+    assert re.search(r"^\| 100 \| [\d.]+ \|", done.stdout, re.M)
