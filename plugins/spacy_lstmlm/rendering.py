@@ -62,7 +62,7 @@ def render(
     Raises
     ------
     lstmlm.ParameterError
-        If an option isn't known, or a Doc wasn't scored.
+        If an option isn't known or is out of its range, or a Doc wasn't scored.
 
     Examples
     --------
@@ -73,6 +73,9 @@ def render(
     for name in (options or {}).keys() - known.keys():
         raise ParameterError(f"options[{name!r}] is not known; there are {', '.join(known)}.")
     settings = known | (options or {})
+    for name in ("darkest", "fold"):
+        if not settings[name] > 0:
+            raise ParameterError(f"options[{name!r}]={settings[name]} is not valid; it is above 0.")
     shown = [docs] if isinstance(docs, Doc | Span) else list(docs)
     body = "\n".join(_render(one, **settings) for one in shown)
     if page:
