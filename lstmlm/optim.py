@@ -10,9 +10,10 @@ from lstmlm.config import TrainConfig
 from lstmlm.defaults import SMALL_VOCABULARY
 from lstmlm.model import RecurrentLM
 
-WARM_UP = 0.04  # shares of the training: the rate rises,
-PLATEAU = 0.30  # stays until here,
-FINAL_RATE = 0.02  # and falls on half a cosine to this share of its largest value
+WARM_UP = 0.04  # share of the training over which the rate rises
+FULL_STEPS = 1_000  # steps after which it falls, whenever the training is to end
+FALL = 0.3  # last share of the training, over which it falls as a line,
+FINAL_RATE = 0.1  # to this share
 ROW_RATE = 0.5  # share of the rate at which the embedding of a large vocabulary learns
 SLOW_RATE = 0.1  # share of the rate at which what a module calls slow learns
 WARM_UP_STEPS = 50  # of a training without an end
@@ -44,31 +45,38 @@ def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
         group["lr"] = learning_rate * group["share"]
 
 
-def rate_at(progress: float) -> float:
-    """Return the learning rate's share of its largest value after a share of the training.
+def rate_at(progress: float, steps: int) -> float:
+    """Return the learning rate's share of its largest value.
+
+    Beside the rise and the fall it goes with one over the square root of the steps, and stays large
+    enough for the weights not to settle on the training text: what a lower rate gains, their mean
+    gains at any time (`lstmlm.training.weights`).
 
     Parameters
     ----------
     progress : float in [0, 1]
         How much of the training's budget (tokens or seconds) is used up.
+    steps : int
+        Steps taken so far.
     """
-    if progress < WARM_UP:
-        return max(progress / WARM_UP, 0.02)
-    if progress < PLATEAU:
-        return 1.0
-    fallen = min(1.0, (progress - PLATEAU) / (1 - PLATEAU))
-    return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * fallen)) / 2
+    risen = min(1.0, max(progress / WARM_UP, 0.02))
+    left = min(1.0, (1 - progress) / FALL)
+    return (
+        risen
+        * (FINAL_RATE + (1 - FINAL_RATE) * left)
+        * min(1.0, math.sqrt(FULL_STEPS / max(1, steps)))
+    )
 
 
-def steady_rate(optimiser: torch.optim.Optimizer) -> Callable[[float], float]:
+def steady_rate(optimiser: torch.optim.Optimizer) -> Callable[[float, int], float]:
     """Return a schedule that warms up over the optimiser's first steps of all and stays.
 
     It is for trainings that go on from call to call and don't know their end.
     """
 
-    def rate(progress: float) -> float:
-        steps = max((float(s["step"]) for s in optimiser.state.values() if "step" in s), default=0)
-        return min(1.0, (steps + 1) / WARM_UP_STEPS)
+    def rate(progress: float, steps: int) -> float:
+        taken = max((float(s["step"]) for s in optimiser.state.values() if "step" in s), default=0)
+        return min(1.0, (taken + 1) / WARM_UP_STEPS)
 
     return rate
 

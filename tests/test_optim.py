@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,9 @@ from torch import nn
 from lstmlm.config import TrainConfig
 from lstmlm.model import RecurrentLM
 from lstmlm.optim import (
+    FALL,
     FINAL_RATE,
-    PLATEAU,
+    FULL_STEPS,
     WARM_UP,
     make_optimiser,
     rate_at,
@@ -21,25 +20,26 @@ from lstmlm.optim import (
 )
 
 
-def test_the_rate_warms_up_stays_and_decays_to_two_per_cent():
-    assert rate_at(0.0) == 0.02
-    assert rate_at(WARM_UP / 2) == 0.5
-    assert {rate_at(share) for share in np.linspace(WARM_UP, PLATEAU, 50)} == {1.0}
-    assert rate_at((PLATEAU + 1) / 2) == pytest.approx((1 + FINAL_RATE) / 2)  # half the cosine
-    # cos(pi) is -1 up to a float's rounding.
-    assert rate_at(1.0) == pytest.approx(0.02)
+@pytest.mark.parametrize("steps", [0, 1, FULL_STEPS])
+def test_the_rate_rises_stays_and_falls_with_the_budget(steps):
+    assert rate_at(0.0, steps) == 0.02
+    assert rate_at(WARM_UP / 2, steps) == 0.5
+    assert {rate_at(share, steps) for share in np.linspace(WARM_UP, 1 - FALL, 50)} == {1.0}
+    assert rate_at(1 - FALL / 2, steps) == pytest.approx((1 + FINAL_RATE) / 2)
+    assert rate_at(1.0, steps) == FINAL_RATE
 
 
-def test_the_rate_is_continuous_and_has_one_peak():
-    shares = np.linspace(0, 1, 10_001)
-    rates = np.array([rate_at(share) for share in shares])
-    steepest = max(1 / WARM_UP, math.pi / 2 / (1 - PLATEAU))
+def test_the_rate_is_continuous():
+    rates = np.array([rate_at(share, 0) for share in np.linspace(0, 1, 10_001)])
     # No step is larger than the steepest slope allows; the second term is rounding.
-    assert np.abs(np.diff(rates)).max() <= steepest * 1e-4 + 1e-12
-    top = rates.argmax()
-    assert (np.diff(rates[: top + 1]) >= 0).all()
-    assert (np.diff(rates[top:]) <= 0).all()
-    assert rates.min() >= 0.02 - 1e-12
+    assert np.abs(np.diff(rates)).max() <= 1e-4 / WARM_UP + 1e-12
+
+
+@given(st.integers(FULL_STEPS, 10**7), st.floats(0, 1))
+def test_the_rate_falls_with_the_square_root_of_the_steps(steps, progress):
+    assert rate_at(progress, steps) == pytest.approx(
+        rate_at(progress, 0) * (FULL_STEPS / steps) ** 0.5
+    )
 
 
 def parameters_with_gradients(size: float) -> list[nn.Parameter]:

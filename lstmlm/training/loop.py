@@ -28,6 +28,7 @@ from lstmlm.optim import make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
 from lstmlm.training.loss import window_loss
 from lstmlm.training.records import Epoch, Report
+from lstmlm.training.weights import RunningMean, put_weights
 
 _log = logging.getLogger("lstmlm")
 
@@ -46,7 +47,7 @@ def train(
     seconds: float | None = None,
     checkpoints: Checkpoints | None = None,
     optimiser: torch.optim.Optimizer | None = None,
-    schedule: Callable[[float], float] = rate_at,
+    schedule: Callable[[float, int], float] = rate_at,
 ) -> Generator[Report]:
     """Train a model in place.
 
@@ -69,7 +70,8 @@ def train(
     optimiser : torch.optim.Optimizer, optional
         Moves the weights, and is changed; a new one by default.
     schedule : callable
-        From the share of the budget that is used up to the share of the learning rate.
+        From the share of the budget that is used up, and the steps taken, to the share of the
+        learning rate.
 
     Yields
     ------
@@ -94,13 +96,6 @@ def train(
         trainer.settle()
 
 
-def put_weights(model: RecurrentLM, weights: dict[str, Tensor]) -> None:
-    """Copy weights, by name, into a model."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
-
-
 class _Trainer:
     """One training's moving parts: what `train` keeps between its reports."""
 
@@ -111,7 +106,7 @@ class _Trainer:
         heldout: Corpus | None,
         config: TrainConfig,
         optimiser: torch.optim.Optimizer,
-        schedule: Callable[[float], float],
+        schedule: Callable[[float, int], float],
         seed: int,
         seconds: float | None,
     ) -> None:
@@ -128,18 +123,19 @@ class _Trainer:
         self.seconds = seconds
         self.heldout_seconds: float | None = None
         self.history: list[Epoch] = []
-        self.tokens = 0
+        self.tokens = self.steps = 0
         self.best_loss = math.inf
         self.since_best = 0  # epochs since the held-out text was last read better than before
-        self.best: dict[str, Tensor] | None = None  # None: the weights in the model are the best
+        self.mean = RunningMean(model)
+        self.best: dict[str, Tensor] | None = None  # the mean after the epoch that was best
         self.state: State | None = None  # after the last window
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
         """Set all that counts within an epoch to its beginning."""
         self.order = self.rng.bit_generator.state
-        self.first_token = self.tokens
-        self.windows = self.steps = 0
+        self.first_token, self.first_step = self.tokens, self.steps
+        self.windows = 0
         self.epoch_nats = 0.0
 
     def run(self) -> Iterator[Report]:
@@ -162,6 +158,7 @@ class _Trainer:
             n_tokens += n_counted
             if self.steps % REPORT_STEPS == 0 or self.progress >= 1:
                 part, read = self.finite(nats), n_tokens
+                self.mean.take()
                 self.epoch_nats += part
                 nats.zero_()
                 n_tokens = 0
@@ -175,9 +172,10 @@ class _Trainer:
 
     def end_epoch(self) -> Epoch:
         """Read the held-out text and put the epoch on record."""
+        self.finite(self.first_nats())  # what the last step did shows only in what is read after it
+        if self.steps % REPORT_STEPS:
+            self.mean.take()
         heldout_loss = self.evaluate()
-        # What the last step did shows only in text that is read after it.
-        self.finite(self.first_nats() if heldout_loss is None else heldout_loss)
         tokens = self.tokens - self.first_token
         ended = Epoch(
             epoch=self.epoch,
@@ -241,7 +239,7 @@ class _Trainer:
     @property
     def rate_now(self) -> float:
         """The learning rate at this moment."""
-        return self.rate * self.schedule(self.progress)
+        return self.rate * self.schedule(self.progress, self.steps)
 
     @property
     def progress(self) -> float:
@@ -266,14 +264,14 @@ class _Trainer:
         return min(guess, 0.1 * (self.seconds or 0.0))
 
     def evaluate(self) -> float | None:
-        """Score the held-out text and remember the weights if they are the best so far."""
+        """Score the held-out text by the mean weights; keep them if they are the best so far."""
         if self.heldout is None:
             return None
         _log.debug("held-out: %d tokens", self.heldout.n_tokens)
         start = time.monotonic()
         self.model.eval()
         lanes = cut_in_lanes(self.heldout, HELDOUT_LANES, warm_up=self.window)
-        with returned_buffers():
+        with self.mean.in_place(), returned_buffers():
             tally, _ = tally_rows(self.model, self.heldout.ids, lanes, known=self.known)
         loss = tally.nats / tally.tokens
         self.model.train()
@@ -281,7 +279,7 @@ class _Trainer:
         self.since_best += self.config.early_stopping
         if self.config.early_stopping and loss < self.best_loss:
             self.best_loss, self.since_best = loss, 0
-            self.best = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+            self.best = {name: weight.clone() for name, weight in self.mean.weights.items()}
         return loss
 
     def known_types(self) -> Tensor | None:
@@ -296,11 +294,18 @@ class _Trainer:
         shared = known & self.heldout.types(self.model.vocab_size)
         return torch.from_numpy(known).to(self.model.device) if shared.any() else None
 
+    @property
+    def kept(self) -> dict[str, Tensor] | None:
+        """The weights that training would leave now: the best, else the mean; None: the last."""
+        if self.best is None and self.mean.n_taken:
+            return self.mean.weights
+        return self.best
+
     def settle(self) -> None:
         """Leave the best weights in the model, ready to score."""
         self.model.eval()
-        if self.best is not None:
-            put_weights(self.model, self.best)
+        if self.kept is not None:
+            put_weights(self.model, self.kept)
         self.model.zero_grad()
 
     def first_nats(self) -> float:
@@ -315,10 +320,10 @@ class _Trainer:
         if math.isfinite(value := float(nats)):
             return value
         raise DivergenceError(
-            f"the loss became {value} by step {self.steps} of epoch {self.epoch}, at a learning "
-            f"rate of {self.rate_now:.2g}. Try a lower learning_rate (for example "
-            f"{self.rate / 3:.1g}), a lower clip_norm (now {self.config.clip_norm}), or "
-            "precision='float32'."
+            f"the loss became {value} by step {self.steps - self.first_step} of epoch "
+            f"{self.epoch}, at a learning rate of {self.rate_now:.2g}. Try a lower learning_rate "
+            f"(for example {self.rate / 3:.1g}), a lower clip_norm (now {self.config.clip_norm}), "
+            "or precision='float32'."
         )
 
     def report(self, loss: float, ended: Epoch | None = None) -> Report:
@@ -331,13 +336,14 @@ class _Trainer:
             train_loss=loss,
             learning_rate=self.rate_now,
             ended=ended,
-            best=self.best,
+            best=self.kept,
             history=tuple(self.history),
         )
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that training goes on from, as tensors and as what JSON can hold."""
         tensors: dict[str, Tensor] = {f"weights.{n}": p for n, p in self.model.named_parameters()}
+        tensors |= {f"mean.{name}": weight for name, weight in self.mean.weights.items()}
         tensors |= {f"best.{name}": weight for name, weight in (self.best or {}).items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
@@ -348,6 +354,7 @@ class _Trainer:
         facts |= {
             "history": [asdict(epoch) for epoch in self.history],
             "seconds": time.monotonic() - self.began,
+            "n_taken": self.mean.n_taken,
         }
         return tensors, facts
 
@@ -355,6 +362,7 @@ class _Trainer:
         """Go back to where a snapshot was taken."""
         parts = _by_first_name(tensors)
         put_weights(self.model, parts["weights"])
+        self.mean.restore(parts["mean"], facts["n_taken"])
         device = self.model.device
         best = {name: weight.to(device) for name, weight in parts.get("best", {}).items()}
         self.best = best or None
@@ -373,7 +381,7 @@ class _Trainer:
 
 # What a snapshot holds of a trainer's plain attributes.
 _FACTS = (
-    *("order", "first_token", "windows", "steps", "epoch_nats", "tokens"),
+    *("order", "first_token", "first_step", "windows", "steps", "epoch_nats", "tokens"),
     *("best_loss", "since_best", "heldout_seconds"),
 )
 
