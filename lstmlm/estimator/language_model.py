@@ -89,7 +89,8 @@ class LSTMLanguageModel(
     batch_size, bptt_length : int or "auto"
         Lanes of text that are read side by side, and the tokens of each that a step sees.
     learning_rate : float or "auto"
-        AdamW's step size at its largest; it warms up and decays over the given budget.
+        AdamW's step size at its largest; it warms up and falls over the given budget, and the mean
+        of the weights over the last ninth or so of the training is what is left.
     weight_decay : float or "auto"
         AdamW's decoupled weight decay.
     clip_norm : float or None, default 0.5
