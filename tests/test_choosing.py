@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import network
 
-from lstmlm.nn.choosing import BLOCK, _drawn, can_choose, choose
+from lstmlm.nn.choosing import BLOCK, HeadScores, _drawn, can_choose, choose
 from lstmlm.nn.stepping import gru_state, lstm_state, product
 from lstmlm.scoring import inference
 from lstmlm.text import END
@@ -31,7 +31,7 @@ def test_an_id_is_drawn_by_the_inverse_of_the_whole_distribution(head, uniform, 
     x = features(model, len(uniform), seed)
     with inference(model):
         table = model.head.log_probs(x).double().numpy()
-        ids, log_probs = choose(model.head, x, np.array(uniform))
+        ids, log_probs = choose(HeadScores(model.head, x), uniform)
     sums = np.exp(table).cumsum(1)
     for row, (token, number) in enumerate(zip(ids.tolist(), uniform, strict=True)):
         below = sums[row, token - 1] if token else 0.0
@@ -47,7 +47,7 @@ def test_the_likeliest_id_is_that_of_the_whole(head, without):
         x = features(model, 3, seed)
         with inference(model):
             table = model.head.log_probs(x)
-            ids, log_probs = choose(model.head, x, None, without)
+            ids, log_probs = choose(HeadScores(model.head, x), None, without)
         allowed = table.clone()
         allowed[:, list(without)] = -torch.inf
         assert ids.tolist() == allowed.argmax(1).tolist()
@@ -61,10 +61,10 @@ def test_what_is_left_out_is_never_drawn(head):
     model = network(**LARGE, **head)
     with inference(model):
         x = features(model).expand(400, -1)
-        likeliest = int(choose(model.head, x[:1], None)[0][0])
+        likeliest = int(choose(HeadScores(model.head, x[:1]), None)[0][0])
         without = (likeliest,) if can_choose(model.head, (likeliest,)) else (1,)
         uniform = np.linspace(0, 1, 400, endpoint=False)
-        ids, log_probs = choose(model.head, x, uniform, without)
+        ids, log_probs = choose(HeadScores(model.head, x), uniform.tolist(), without)
         table = model.head.log_probs(x[:1])[0]
     assert without[0] not in ids
     assert log_probs == pytest.approx(table[torch.tensor(ids)].numpy(), abs=1e-4)
@@ -80,15 +80,18 @@ def test_an_id_of_a_tail_is_left_out_by_the_long_way():
 @settings(max_examples=60, deadline=None)
 def test_a_column_is_found_through_the_sums_of_blocks(n, number, seed):
     rng = np.random.default_rng(seed)
-    shares = (rng.random((2, n)) * (rng.random((2, n)) < 0.5)).astype(np.float32)
+    shares = rng.random((2, n)) * (rng.random((2, n)) < 0.5)
     shares[:, rng.integers(n)] = 1.0
-    columns, left, whole = _drawn(shares, np.array([number, 0.0]))
-    assert whole == pytest.approx(shares.sum(1), rel=1e-5)
+    with np.errstate(divide="ignore"):
+        logits = np.log(shares).astype(np.float32)  # of what has no share, minus infinity
+    columns, log_probs, left = _drawn(logits, [number, 0.0])
+    whole = shares.sum(1)
     assert (shares[[0, 1], columns] > 0).all()
-    assert ((left >= 0) & (left < 1)).all()
-    exact = shares[0].astype(np.float64).cumsum()
-    assert exact[columns[0]] - shares[0, columns[0]] - 1e-6 <= number * whole[0]
-    assert number * whole[0] <= exact[columns[0]] + 1e-6
+    assert np.exp(log_probs) == pytest.approx(shares[[0, 1], columns] / whole, rel=1e-5)
+    assert all(0 <= rest < 1 for rest in left)
+    exact = shares[0].cumsum()
+    assert exact[columns[0]] - shares[0, columns[0]] - 1e-4 <= number * whole[0]
+    assert number * whole[0] <= exact[columns[0]] + 1e-4
 
 
 # ---- single rows by numpy ----

@@ -15,6 +15,7 @@ from lstmlm import (
     SessionStateError,
     TextTypeError,
 )
+from lstmlm.nn.continuing import SingleRow
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_an_interrupted_computation_moves_no_stream(lm, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(lm.module_.head), "nll", interrupt)
+    monkeypatch.setattr(SingleRow, "log_prob", interrupt)
     with pytest.raises(KeyboardInterrupt):
         session.feed("t sat ")
     assert session.state == before

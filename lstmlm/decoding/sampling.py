@@ -17,6 +17,7 @@ from lstmlm.decoding.constraints import Constraint, FirstIds, constrained
 from lstmlm.decoding.processors import Forbid, LogitsProcessor
 from lstmlm.model import READ_TOKENS, RecurrentLM
 from lstmlm.nn.choosing import can_choose, choose
+from lstmlm.nn.continuing import rows_to_continue
 from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import END, Ids
@@ -36,9 +37,9 @@ class Draw:
     def __init__(self, seed: int, rows: Iterable[int]) -> None:
         self._streams = [np.random.default_rng([seed, row]) for row in rows]
 
-    def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def numbers(self, rows: NDArray[np.int64]) -> list[float]:
         """Return a number from 0 up to 1 from each of some streams."""
-        return np.array([self._streams[row].random() for row in rows.tolist()])
+        return [self._streams[row].random() for row in rows.tolist()]
 
     def __call__(self, logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Return ids, shape (B,), by the inverse of the cumulative distribution, in float64.
@@ -50,7 +51,7 @@ class Draw:
         rows : ndarray of int64, shape (B,)
             Which stream each of them draws from.
         """
-        uniform = torch.from_numpy(self.numbers(rows))
+        uniform = torch.tensor(self.numbers(rows), dtype=torch.float64)
         cumulative = logits.double().softmax(-1).cumsum(-1)
         whole = cumulative[:, -1]
         # Rounding must not reach the end, behind which there is no id, or one of no probability.
@@ -121,47 +122,46 @@ def generate_ids(
     if not prompts or not max_new_tokens:
         return
     draw = Draw(seed, range(first_row, first_row + len(prompts))) if do_sample else None
-    without = _only_forbidden(processors)
-    lazy = without is not None and can_choose(model.head, without)
+    without = _only_forbidden(processors)  # None: whatever it takes needs all scores
+    limited = allow is not None and not isinstance(allow, FirstIds)  # beyond the first ids
+    if limited or (without is not None and not can_choose(model.head, without)):
+        without = None
     start = at = 1 + max(map(len, prompts))
-    read = padded(prompts, max_new_tokens)
-    live = np.arange(len(prompts))
+    read = padded(prompts, max_new_tokens if without is None else 0)
+    live, ids = np.arange(len(prompts)), np.empty(0, dtype=np.int64)
     with inference(model):
-        features, state = read_prompts(model, prompts)
-    chosen = torch.zeros(0, dtype=torch.int64)
+        text = rows_to_continue(model, *read_prompts(model, prompts), short=without is not None)
     for n_new in range(max_new_tokens):
         with inference(model):
             if n_new:
-                outputs, state = model(chosen.unsqueeze(1), state)
-                features = outputs[:, -1]
-            if lazy and (allow is None or (n_new and isinstance(allow, FirstIds))):
-                uniform = draw.numbers(live) if draw else None
-                ids, log_probs = choose(model.head, features, uniform, without or ())
-                step = Step(live, ids, log_probs.astype(np.float32))
-                chosen = torch.from_numpy(ids)
+                text.read(ids)
+            if without is not None and (n_new or allow is None):
+                numbers = draw.numbers(live) if draw else None
+                step = Step(live, *choose(text.scores, numbers, without))
             else:
-                scores = log_probs_of_all = model.head.log_probs(features)
+                scores = log_probs = model.head.log_probs(text.features)
                 rows = live.tolist()
                 new = (read[row, start:at].tolist() for row in rows)
                 scores = constrained(scores, allow, rows, new)
                 before = read[torch.from_numpy(live), :at] if processors else read
                 scores = processed(processors, scores, before, limited=allow is not None)
                 chosen = draw(scores, live) if draw else scores.argmax(-1)
-                values = log_probs_of_all.gather(1, chosen.unsqueeze(1)).squeeze(1)
+                values = log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1)
                 step = Step(live, chosen.cpu().numpy(), values.float().cpu().numpy())
-        if not lazy or allow is not None:
-            read[torch.from_numpy(live), at] = chosen.to(read.device)
+        if without is None:
+            read[torch.from_numpy(live), at] = torch.from_numpy(step.ids)
         at += 1
         yield step
-        going = step.ids != END
+        ids = step.ids
+        going = ids != END
         if step.ended:
             going &= ~np.isin(live, list(step.ended))
         if not going.all():
             live = live[going]
             if not len(live):
                 return
-            kept = torch.from_numpy(np.flatnonzero(going)).to(chosen.device)
-            chosen, state = chosen[kept], state.select(kept)
+            text.keep(np.flatnonzero(going))
+            ids = ids[going]
 
 
 def _only_forbidden(processors: Sequence[LogitsProcessor]) -> tuple[int, ...] | None:

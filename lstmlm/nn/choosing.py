@@ -4,6 +4,12 @@ On a processor. The adaptive softmax computes a tail only where it is drawn, or 
 likeliest id. All beyond the products is numpy's, whose threads don't wait for torch's.
 """
 
+import math
+from bisect import bisect
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,14 +17,33 @@ from torch import Tensor
 
 from lstmlm.nn.heads import AdaptiveSoftmax, Head, logits
 
-Rows = NDArray[np.float64]
+Logits = NDArray[np.float32]  # shape (B, ids)
 BLOCK = 256  # columns whose sum is taken first
+BELOW_ONE = math.nextafter(1.0, 0.0)
 
 
-def choose(
-    head: Head, x: Tensor, uniform: Rows | None, without: tuple[int, ...] = ()
-) -> tuple[NDArray[np.int64], Rows]:
-    """Choose an id for each row.
+class Scores(Protocol):
+    """The logits of some rows, a tail's only where they are asked for.
+
+    Attributes
+    ----------
+    edges : list of int
+        Where the head's ids and each tail's begin, and the number of all ids.
+    """
+
+    edges: list[int]
+
+    def of_head(self) -> Logits:
+        """Return the logits of the head's ids and of the tails' classes, of all rows."""
+        ...
+
+    def of_tail(self, k: int, rows: list[int]) -> Logits:
+        """Return the logits of tail k's ids, of some rows."""
+        ...
+
+
+class HeadScores:
+    """The logits that an output layer gives features.
 
     Parameters
     ----------
@@ -26,7 +51,45 @@ def choose(
         The output layer.
     x : Tensor, shape (B, D)
         Features.
-    uniform : ndarray of float64, shape (B,), or None
+    """
+
+    def __init__(self, head: Head, x: Tensor) -> None:
+        self._head, self._x = head, x
+        self.edges = edges_of(head)
+
+    def of_head(self) -> Logits:
+        """See `Scores.of_head`."""
+        if isinstance(self._head, AdaptiveSoftmax):
+            return _numbers(self._head.head_logits(self._x))
+        return _numbers(logits(self._x, self._head.rows, self._head.bias))
+
+    def of_tail(self, k: int, rows: list[int]) -> Logits:
+        """See `Scores.of_tail`."""
+        assert isinstance(self._head, AdaptiveSoftmax)
+        return _numbers(self._head.tail_logits(k, self._x[torch.tensor(rows)]))
+
+
+def edges_of(head: Head) -> list[int]:
+    """Return where a layer's head and its tails begin, and the number of its ids."""
+    return head.edges if isinstance(head, AdaptiveSoftmax) else [0, len(head.bias)]
+
+
+def can_choose(head: Head, without: tuple[int, ...]) -> bool:
+    """Return whether `choose` serves: on a processor, and nothing is left out of a tail."""
+    first = edges_of(head)[1]
+    return head.bias.device.type == "cpu" and all(token < first for token in without)
+
+
+def choose(
+    scores: Scores, uniform: Sequence[float] | None, without: tuple[int, ...] = ()
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Choose an id for each row.
+
+    Parameters
+    ----------
+    scores : Scores
+        Of B rows.
+    uniform : sequence of B floats, or None
         Numbers from 0 up to 1 by which ids are drawn: by the inverse of the cumulative
         distribution. None takes the likeliest ids.
     without : tuple of int
@@ -35,111 +98,109 @@ def choose(
     Returns
     -------
     ids : ndarray of int64, shape (B,)
-    log_probs : ndarray of float64, shape (B,)
+    log_probs : ndarray of float32, shape (B,)
         Their log-probabilities, in nats, those of `without` in the reckoning.
     """
-    if not isinstance(head, AdaptiveSoftmax):
-        found = _numbers(logits(x, head.rows, head.bias))
-        ids, log_probs, _ = _chosen(found, uniform, without)
-        return ids, log_probs
-    first = head.sizes[0]
-    found = _numbers(head.head_logits(x))
-    if uniform is not None:
-        columns, log_probs, left = _chosen(found, uniform, without)
-        ids = columns.copy()
-        for k in range(len(head.sizes) - 1):
-            rows = np.flatnonzero(columns == first + k)
-            if len(rows):
-                ids[rows], inside, _ = _chosen(_tail(head, k, x, rows), left[rows], ())
-                ids[rows] += head.edges[k + 1]
-                log_probs[rows] += inside
-        return ids, log_probs
-    norms = _log_norms(found)
-    found[:, list(without)] = -np.inf
-    ids = found[:, :first].argmax(1)
-    every = np.arange(len(ids))
-    log_probs = found[every, ids] - norms
-    for k in range(len(head.sizes) - 1):
-        of_tail = found[:, first + k] - norms
-        rows = np.flatnonzero(of_tail > log_probs)
-        if len(rows):
-            best, inside, _ = _chosen(_tail(head, k, x, rows), None, ())
-            better = inside + of_tail[rows] > log_probs[rows]
-            ids[rows[better]] = best[better] + head.edges[k + 1]
-            log_probs[rows[better]] = (inside + of_tail[rows])[better]
+    found = scores.of_head()
+    if uniform is None:
+        return _arrays(*_likeliest(scores, found, without))
+    columns, log_probs, left = _drawn(found, uniform, without)
+    ids, first = list(columns), scores.edges[1]
+    for k, begin in enumerate(scores.edges[1:-1]):
+        rows = [row for row, column in enumerate(columns) if column == first + k]
+        if rows:
+            inside, values, _ = _drawn(scores.of_tail(k, rows), [left[row] for row in rows])
+            for row, column, value in zip(rows, inside, values, strict=True):
+                ids[row] = begin + column
+                log_probs[row] += value
+    return _arrays(ids, log_probs)
+
+
+def _arrays(
+    ids: list[int], log_probs: list[float]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    return np.array(ids, dtype=np.int64), np.array(log_probs, dtype=np.float32)
+
+
+def _likeliest(
+    scores: Scores, found: Logits, without: tuple[int, ...]
+) -> tuple[list[int], list[float]]:
+    """Return what `choose` does without numbers; a tail is looked into where it may hold more."""
+    first, norms = scores.edges[1], _log_norms(found)
+    for token in without:
+        found[:, token] = -np.inf
+    best = found[:, :first].argmax(1)
+    ids = best.tolist()
+    log_probs = (found[np.arange(len(ids)), best] - norms).tolist()
+    for k, begin in enumerate(scores.edges[1:-1]):
+        of_tail = (found[:, first + k] - norms).tolist()
+        rows = [row for row, log_prob in enumerate(log_probs) if of_tail[row] > log_prob]
+        if rows:
+            inside = scores.of_tail(k, rows)
+            columns = inside.argmax(1)
+            values = inside[np.arange(len(rows)), columns] - _log_norms(inside)
+            for row, column, value in zip(rows, columns.tolist(), values.tolist(), strict=True):
+                if value + of_tail[row] > log_probs[row]:
+                    ids[row], log_probs[row] = begin + column, value + of_tail[row]
     return ids, log_probs
 
 
-def can_choose(head: Head, without: tuple[int, ...]) -> bool:
-    """Return whether `choose` serves: on a processor, and nothing is left out of a tail."""
-    on_processor = head.bias.device.type == "cpu"
-    first = head.sizes[0] if isinstance(head, AdaptiveSoftmax) else len(head.bias)
-    return on_processor and all(token < first for token in without)
-
-
-def _tail(head: AdaptiveSoftmax, k: int, x: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    return _numbers(head.tail_logits(k, x[torch.from_numpy(rows)]))
-
-
-def _numbers(found: Tensor) -> NDArray[np.float32]:
-    numbers: NDArray[np.float32] = found.numpy()
-    return numbers
-
-
-def _log_norms(found: NDArray[np.float32]) -> Rows:
+def _log_norms(found: Logits) -> NDArray[np.float64]:
     """Return log(sum(exp(logits))) of each row."""
-    most = found.max(1, keepdims=True)
-    sums = np.exp(found - most).sum(1, dtype=np.float64)
-    norms: Rows = most[:, 0] + np.log(sums)
+    most = found.max(1)
+    sums = np.exp(found - most[:, np.newaxis]).sum(1, dtype=np.float64)
+    norms: NDArray[np.float64] = most + np.log(sums)
     return norms
 
 
-def _chosen(
-    found: NDArray[np.float32], uniform: Rows | None, without: tuple[int, ...]
-) -> tuple[NDArray[np.int64], Rows, Rows]:
-    """Choose a column of each row of logits.
+def _drawn(
+    found: Logits, uniform: Sequence[float], without: tuple[int, ...] = ()
+) -> tuple[list[int], list[float], list[float]]:
+    """Draw a column of each row of logits.
+
+    Sums over blocks of columns come first, so that few of the columns are added up one by one.
 
     Returns
     -------
-    columns : ndarray of int64, shape (B,)
-    log_probs : ndarray of float64, shape (B,)
-    left : ndarray of float64, shape (B,)
+    columns : list of B ints
+    log_probs : list of B floats
+    left : list of B floats
         What is left of the numbers: where in the column's share they lie, from 0 up to 1.
     """
-    most = found.max(1, keepdims=True)
-    shares = np.exp(found - most)
-    lost = shares[:, list(without)].sum(1, dtype=np.float64)
-    shares[:, list(without)] = 0.0
-    if uniform is None:
-        columns, left, whole = (
-            shares.argmax(1),
-            np.zeros(len(found)),
-            shares.sum(1, dtype=np.float64),
-        )
-    else:
-        columns, left, whole = _drawn(shares, uniform)
-    every = np.arange(len(found))
-    log_probs: Rows = found[every, columns] - most[:, 0] - np.log(whole + lost)
+    most = found.max(1)
+    shares = np.exp(found - most[:, np.newaxis])
+    lost = np.zeros(len(found))
+    for token in without:
+        lost += shares[:, token]
+        shares[:, token] = 0.0
+    sums = np.add.reduceat(shares, _blocks(shares.shape[1]), axis=1, dtype=np.float64).cumsum(1)
+    columns, log_probs, left = [], [], []
+    for row, (number, until, out) in enumerate(
+        zip(uniform, sums.tolist(), lost.tolist(), strict=True)
+    ):
+        whole = until[-1]
+        # Rounding must not reach the end, behind which there is nothing.
+        target = min(number * whole, math.nextafter(whole, 0.0))
+        block = bisect(until, target)
+        rest = target - (until[block - 1] if block else 0.0)
+        here = shares[row, block * BLOCK : (block + 1) * BLOCK]
+        within = here.cumsum(dtype=np.float64)
+        at = int(within.searchsorted(rest, "right"))
+        if at == len(here):  # by rounding
+            at = int(here.nonzero()[0][-1])
+        share, column = float(here[at]), block * BLOCK + at
+        columns.append(column)
+        log_probs.append(float(found[row, column] - most[row]) - math.log(whole + out))
+        left.append(min(max((rest - (float(within[at]) - share)) / share, 0.0), BELOW_ONE))
     return columns, log_probs, left
 
 
-def _drawn(shares: NDArray[np.float32], uniform: Rows) -> tuple[NDArray[np.int64], Rows, Rows]:
-    """Return the columns on which numbers from 0 up to 1 fall, where in them, and rows' sums.
+@lru_cache
+def _blocks(n_columns: int) -> NDArray[np.int64]:
+    """Return where the blocks of so many columns begin."""
+    return np.arange(0, n_columns, BLOCK)
 
-    Sums over blocks of columns come first, so that few of the columns are added up one by one.
-    """
-    edges = np.arange(0, shares.shape[1], BLOCK)
-    until = np.add.reduceat(shares, edges, axis=1, dtype=np.float64).cumsum(1)
-    whole = until[:, -1].copy()
-    # Rounding must not reach the end, behind which there is nothing.
-    targets = np.minimum(uniform * whole, np.nextafter(whole, 0))
-    columns, left = np.empty(len(shares), dtype=np.int64), np.empty(len(shares))
-    for row, target in enumerate(targets.tolist()):
-        block = int(until[row].searchsorted(target, "right"))
-        here = shares[row, block * BLOCK : (block + 1) * BLOCK]
-        rest = target - (until[row, block - 1] if block else 0.0)
-        sums = here.cumsum(dtype=np.float64)
-        at = min(int(sums.searchsorted(rest, "right")), int(here.nonzero()[0][-1]))
-        columns[row] = block * BLOCK + at
-        left[row] = (rest - (sums[at] - here[at])) / here[at]
-    return columns, np.clip(left, 0.0, np.nextafter(1.0, 0)), whole
+
+def _numbers(found: Tensor) -> Logits:
+    numbers: Logits = found.numpy()
+    return numbers

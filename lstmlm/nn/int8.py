@@ -15,6 +15,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 LARGEST = 127  # -128 is left out: the range is symmetric
@@ -99,11 +100,19 @@ class Int8Matrix(nn.Module):
 def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return whole numbers and scales of rows, shapes (N, D) and (N, 1)."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad
-    if len(x) == 1 and plain:  # numpy's calls are shorter
-        row = x.numpy()
-        scale = np.maximum(np.abs(row).max(1, keepdims=True), np.float32(LEAST_SCALE)) / np.float32(
-            LARGEST
-        )
-        return torch.from_numpy(np.rint(row / scale).astype(np.int8)), torch.from_numpy(scale)
+    if len(x) == 1 and plain:
+        q, scale = quantised_row(x[0].numpy())
+        return torch.from_numpy(q), torch.from_numpy(scale.reshape(1, 1))
     scales = x.abs().amax(-1, keepdim=True).clamp_min_(LEAST_SCALE).div_(LARGEST)
     return torch.round(x / scales).to(torch.int8), scales
+
+
+def quantised_row(x: NDArray[np.float32]) -> tuple[NDArray[np.int8], np.float32]:
+    """Return what `quantised` does of a row, shape (D,), by numpy, whose calls are shorter.
+
+    The whole numbers have shape (1, D), in rows as oneDNN takes them: behind a new axis of numpy's
+    torch would see a stride of 0.
+    """
+    scale = np.float32(max(float(x.max()), -float(x.min()), LEAST_SCALE)) / np.float32(LARGEST)
+    whole = x / scale
+    return np.rint(whole, out=whole).astype(np.int8).reshape(1, -1), scale

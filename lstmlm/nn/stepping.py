@@ -27,6 +27,7 @@ MANY_GATES = 512  # of a layer, whose matrices are so large then
 
 Weights = Tensor | Int8Rows  # shape (columns, inner)
 Matrix = tuple[Tensor, Tensor | None]  # weights, and the biases, shape (columns,)
+Row = NDArray[Any]
 
 
 def products(parts: Iterable[Tensor], matrices: list[Matrix]) -> list[Tensor]:
@@ -109,7 +110,9 @@ def lstm_state(
     Peepholes are those of i, f and o, shape (3, H); see `lstmlm.nn.peephole`.
     """
     if gates.shape[1] >= MANY_GATES and _is_one_row(gates):
-        return _lstm_row(gates.numpy(), cell.numpy(), peepholes)
+        seen = None if peepholes is None else peepholes.detach().numpy()
+        new_hidden, new_cell = lstm_row(gates[0].numpy(), cell[0].numpy(), seen)
+        return torch.from_numpy(new_hidden[np.newaxis]), torch.from_numpy(new_cell[np.newaxis])
     i, f, g, o = gates.chunk(4, dim=1)
     if peepholes is not None:
         i, f = torch.addcmul(i, peepholes[0], cell), torch.addcmul(f, peepholes[1], cell)
@@ -119,34 +122,34 @@ def lstm_state(
     return o.sigmoid() * after.tanh(), after
 
 
-def _lstm_row(
-    gates: NDArray[Any], cell: NDArray[Any], peepholes: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return what `lstm_state` does, by numpy: torch's tanh would wait for its threads."""
-    i, f, g, o = gates.reshape(4, -1)
-    before = cell[0]
-    seen = None if peepholes is None else peepholes.detach().numpy()
-    if seen is not None:
-        i, f = i + seen[0] * before, f + seen[1] * before
-    after = expit(f) * before + expit(i) * np.tanh(g)
-    if seen is not None:
-        o = o + seen[2] * after
-    hidden = expit(o) * np.tanh(after)
-    return torch.from_numpy(hidden[np.newaxis]), torch.from_numpy(after[np.newaxis])
+def lstm_row(gates: Row, cell: Row, peepholes: Row | None = None) -> tuple[Row, Row]:
+    """Return what `lstm_state` does, of a single row, by numpy: torch's tanh waits for threads."""
+    width = len(cell)
+    i_and_f = gates[: 2 * width]
+    if peepholes is not None:
+        i_and_f = i_and_f + (peepholes[:2] * cell).reshape(-1)
+    i_and_f = expit(i_and_f)
+    after = i_and_f[width:] * cell + i_and_f[:width] * np.tanh(gates[2 * width : 3 * width])
+    o = gates[3 * width :]
+    if peepholes is not None:
+        o = o + peepholes[2] * after
+    return expit(o) * np.tanh(after), after
 
 
 def gru_state(from_input: Tensor, from_state: Tensor, hidden: Tensor) -> Tensor:
     """Return a GRU's state after its products, for r, z and the candidate, shape (B, 3H) each."""
     if from_input.shape[1] >= MANY_GATES and _is_one_row(from_input):
-        return _gru_row(from_input.numpy(), from_state.numpy(), hidden.numpy())
+        row = gru_row(from_input[0].numpy(), from_state[0].numpy(), hidden[0].numpy())
+        return torch.from_numpy(row[np.newaxis])
     (r_x, z_x, n_x), (r_h, z_h, n_h) = from_input.chunk(3, 1), from_state.chunk(3, 1)
     candidate = torch.addcmul(n_x, (r_x + r_h).sigmoid(), n_h).tanh()
     return torch.lerp(candidate, hidden, (z_x + z_h).sigmoid())
 
 
-def _gru_row(from_input: NDArray[Any], from_state: NDArray[Any], hidden: NDArray[Any]) -> Tensor:
-    """Return what `gru_state` does, by numpy; see `_lstm_row`."""
-    (r_x, z_x, n_x), (r_h, z_h, n_h) = from_input.reshape(3, -1), from_state.reshape(3, -1)
-    candidate = np.tanh(n_x + expit(r_x + r_h) * n_h)
-    after = candidate + expit(z_x + z_h) * (hidden[0] - candidate)
-    return torch.from_numpy(after[np.newaxis])
+def gru_row(from_input: Row, from_state: Row, hidden: Row) -> Row:
+    """Return what `gru_state` does, of a single row, by numpy; see `lstm_row`."""
+    width = len(hidden)
+    r_and_z = expit(from_input[: 2 * width] + from_state[: 2 * width])
+    candidate = np.tanh(from_input[2 * width :] + r_and_z[:width] * from_state[2 * width :])
+    after: Row = candidate + r_and_z[width:] * (hidden - candidate)
+    return after

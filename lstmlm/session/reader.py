@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lstmlm.model import RecurrentLM
+from lstmlm.nn.continuing import RowWeights, SingleRow, has_row_weights
 from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import END, Ids, Tokenizer
@@ -80,12 +81,22 @@ class Reader:
         return log_probs, after
 
     def _read_one(self, ids: Ids, state: State) -> tuple[list[NDArray[np.float32]], State]:
-        parts, size = [], READ_TOKENS if len(ids) > FEW_TOKENS else 1
         with inference(self.model):
-            for start in range(0, len(ids), size):
-                nats, state = self._window(ids[None, start : start + size], state)
+            if len(ids) <= FEW_TOKENS and has_row_weights(self.model):
+                row, found = SingleRow(self._row_weights, state), []
+                for token in ids.tolist():
+                    found.append(row.log_prob(token))
+                    row.read_token(token)
+                return [np.array(found, dtype=np.float32)], row.state
+            parts = []
+            for start in range(0, len(ids), READ_TOKENS):
+                nats, state = self._window(ids[None, start : start + READ_TOKENS], state)
                 parts.append(-nats.cpu().numpy())
         return [parts[0] if len(parts) == 1 else np.concatenate(parts)], state
+
+    @cached_property
+    def _row_weights(self) -> RowWeights:
+        return RowWeights(self.model)
 
     def _read_sorted(
         self, texts: list[Ids], state: State
