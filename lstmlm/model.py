@@ -17,6 +17,7 @@ from lstmlm.nn.int8 import Int8Matrix
 from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
 from lstmlm.nn.stepping import product
+from lstmlm.nn.tied import shared_rows
 
 READ_TOKENS = 8192  # tokens of beginnings that are read at a time
 
@@ -91,11 +92,10 @@ class RecurrentLM(nn.Module):
         self.embedding_scale = embedding_scale
         self.cutoffs = list(cutoffs or [])
         self.quantized = quantized
-        # With tied weights the head makes a dense gradient, to which a sparse one is cheaply added.
         self.embedding = (
             Int8Matrix(vocab_size, embedding_dim)
             if quantized
-            else _embedding(vocab_size, embedding_dim, sparse=tie_weights)
+            else _embedding(vocab_size, embedding_dim)
         )
         widths = [embedding_dim] + [hidden_size] * num_layers
         make = QuantizedLayer if quantized else make_layer
@@ -230,8 +230,30 @@ class RecurrentLM(nn.Module):
         """
         return outputs
 
+    def look_up(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embed ids, for training.
+
+        Parameters
+        ----------
+        ids : Tensor of int64, shape (B, T)
+
+        Returns
+        -------
+        embedded : Tensor, shape (B, T, E)
+        rows : Tensor, shape (V, E), or None
+            With tied weights what the head's loss takes, so that both have one gradient.
+        """
+        if self.tie_weights:
+            return shared_rows(self._float_rows, ids)
+        return self.embedding(ids), None
+
     def read(
-        self, ids: Tensor, state: State, *, noise: torch.Generator | None = None
+        self,
+        ids: Tensor,
+        state: State,
+        *,
+        noise: torch.Generator | None = None,
+        embedded: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Read a window of ids up to the last recurrent layer.
 
@@ -239,6 +261,8 @@ class RecurrentLM(nn.Module):
         ----------
         ids, state, noise
             See `forward`.
+        embedded : Tensor, shape (B, T, E), optional
+            What `look_up` gave for the ids.
 
         Returns
         -------
@@ -247,7 +271,7 @@ class RecurrentLM(nn.Module):
         state : State
         """
         x = dropped_types(
-            self.embedding(ids) * self.embedding_scale,
+            (self.embedding(ids) if embedded is None else embedded) * self.embedding_scale,
             ids,
             self.vocab_size,
             self.dropout_embedding,
@@ -294,11 +318,10 @@ class RecurrentLM(nn.Module):
         return cast(list[Layer], list(self.layers))
 
 
-def _embedding(n_rows: int, width: int, *, sparse: bool) -> nn.Embedding:
+def _embedding(n_rows: int, width: int) -> nn.Embedding:
     """Return an embedding of zeros: torch would draw weights that nobody wants."""
-    rows = torch.zeros(n_rows, width)
     embedding: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
-        rows, freeze=False, sparse=sparse
+        torch.zeros(n_rows, width), freeze=False
     )
     return embedding
 

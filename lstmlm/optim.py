@@ -1,10 +1,9 @@
 """How weights move: the optimiser, the learning rate over the training, the gradient's limit."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from lstmlm.config import TrainConfig
 from lstmlm.defaults import SMALL_VOCABULARY
@@ -81,17 +80,16 @@ def steady_rate(optimiser: torch.optim.Optimizer) -> Callable[[float, int], floa
     return rate
 
 
-def scale_and_clip(
-    parameters: Iterable[nn.Parameter], scale: float, max_norm: float | None
-) -> None:
-    """Multiply all gradients by `scale`, and by less where their norm would exceed `max_norm`.
+def scale_and_clip(optimiser: torch.optim.Optimizer, scale: float, max_norm: float | None) -> None:
+    """Let the next step multiply all gradients by `scale`, and by less beyond a norm of `max_norm`.
 
-    A gradient of a loss summed over n tokens becomes that of the mean with ``scale=1/n``, in the
-    same pass over memory that clipping needs (Pascanu et al. 2013, section 3.2).
+    A gradient of a loss summed over n tokens becomes that of the mean with ``scale=1/n``, and is
+    clipped (Pascanu et al. 2013, section 3.2). The fused step divides by what an optimiser has as
+    `grad_scale`, as torch's GradScaler has it do, so that neither takes a pass over memory.
     """
+    parameters = (p for group in optimiser.param_groups for p in group["params"])
     grads = [p.grad for p in parameters if p.grad is not None]
-    factor: float | torch.Tensor = scale
+    divisor = grads[0].new_tensor(1 / scale)
     if max_norm is not None:
-        norm = torch.nn.utils.get_total_norm(grads) * scale
-        factor = scale * (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(grads, factor)
+        divisor = divisor * (torch.nn.utils.get_total_norm(grads) * (scale / max_norm)).clamp(min=1)
+    optimiser.grad_scale = divisor  # type: ignore[attr-defined]

@@ -73,7 +73,7 @@ class Head(nn.Module):
         """Set the biases so that features of zeros mean these log-probabilities, shape (V,)."""
         raise NotImplementedError
 
-    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, x: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return minus the log-probability of `targets`, summed, with gradients.
 
         Parameters
@@ -82,6 +82,8 @@ class Head(nn.Module):
             Features.
         targets : Tensor of int64, shape (N,)
             Ids.
+        rows : Tensor, shape (V, D), optional
+            What stands for the layer's own rows, with a gradient of its own.
 
         Returns
         -------
@@ -111,9 +113,11 @@ class Softmax(Head):
         """See `Head.expect`."""
         self.bias.copy_(log_probs)
 
-    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, x: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
         """See `Head.loss`."""
-        return linear_cross_entropy(x, self._float_rows, self.bias, targets)
+        return linear_cross_entropy(
+            x, self._float_rows if rows is None else rows, self.bias, targets
+        )
 
     @torch.no_grad()
     def nll(self, x: Tensor, targets: Tensor) -> Tensor:
@@ -195,19 +199,19 @@ class AdaptiveSoftmax(Head):
         masses = torch.stack([tail.logsumexp(0) for tail in tails])
         self.cluster_bias.copy_(masses - self.log_sizes)
 
-    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, x: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
         """See `Head.loss`."""
         in_head, tails = self._head_targets(targets)
         return adaptive_cross_entropy(
             x,
-            self._float_rows,
+            self._float_rows if rows is None else rows,
             self.bias,
             cluster_weight=self.cluster_weight,
             cluster_bias=self.cluster_bias + self.log_sizes,
             projections=self.projections,
             edges=self.edges,
             head_targets=in_head,
-            tails=[(rows, targets[rows]) for rows in tails],
+            tails=[(of_tail, targets[of_tail]) for of_tail in tails],
         )
 
     @torch.no_grad()

@@ -224,7 +224,7 @@ class _Trainer:
     def move(self, loss: Tensor, n_counted: int) -> None:
         """Take a step down the gradient of the mean loss."""
         loss.backward()  # type: ignore[no-untyped-call]
-        scale_and_clip(self.model.parameters(), 1 / n_counted, self.config.clip_norm)
+        scale_and_clip(self.optimiser, 1 / n_counted, self.config.clip_norm)
         set_rate(self.optimiser, self.rate_now)
         self.optimiser.step()
         self.optimiser.zero_grad()

@@ -60,11 +60,12 @@ def window_loss(
     inputs = torch.from_numpy(ids[window.positions - 1].astype(np.int64)).to(device)
     targets = torch.from_numpy(ids[window.positions[window.counted]].astype(np.int64)).to(device)
     counted = torch.from_numpy(window.counted).to(device)
-    outputs, state = model.read(inputs, state.rows(rows), noise=noise)
+    embedded, shared = model.look_up(inputs)
+    outputs, state = model.read(inputs, state.rows(rows), noise=noise, embedded=embedded)
     dropped = model.attend(model.drop(outputs, noise), counted)
     # Most windows count in full, and gathering all places would be a copy there and one back.
     chosen = dropped.flatten(0, 1) if window.counted.all() else dropped[counted]
-    nats = model.head.loss(model.project(chosen), targets)
+    nats = model.head.loss(model.project(chosen), targets, shared)
     return WindowLoss(nats, _penalty(outputs, dropped, counted, config), state)
 
 
