@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny import network
 
+from lstmlm.continuing import ManyRows, RowWeights, SingleRow, rows_to_continue
 from lstmlm.model import RecurrentLM
-from lstmlm.nn.continuing import ManyRows, RowWeights, SingleRow, rows_to_continue
 from lstmlm.scoring import inference
 
 SIZES = {"vocab_size": 700, "embedding_dim": 96, "hidden_size": 130}

@@ -15,7 +15,7 @@ from lstmlm import (
     SessionStateError,
     TextTypeError,
 )
-from lstmlm.nn.continuing import SingleRow
+from lstmlm.continuing import SingleRow
 
 
 @pytest.fixture(scope="module")

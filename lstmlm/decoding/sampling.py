@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lstmlm.continuing import rows_to_continue
 from lstmlm.decoding.constraints import Constraint, FirstIds, constrained
 from lstmlm.decoding.processors import Forbid, LogitsProcessor
 from lstmlm.model import READ_TOKENS, RecurrentLM
 from lstmlm.nn.choosing import can_choose, choose
-from lstmlm.nn.continuing import rows_to_continue
 from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import END, Ids

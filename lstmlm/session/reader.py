@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lstmlm.continuing import RowWeights, SingleRow, has_row_weights
 from lstmlm.model import RecurrentLM
-from lstmlm.nn.continuing import RowWeights, SingleRow, has_row_weights
 from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import END, Ids, Tokenizer

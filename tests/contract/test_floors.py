@@ -20,7 +20,7 @@ FLOORS = [
     {"config", "measures"},
     {"text", "batches", "nn", "defaults"},
     {"model"},
-    {"attending"},
+    {"attending", "continuing"},
     {"optim", "storage", "checkpoints"},
     {"scoring"},
     {"training", "decoding", "features"},

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lstmlm.model import RecurrentLM
 from lstmlm.nn.choosing import HeadScores, Logits, Scores, edges_of
-from lstmlm.nn.heads import AdaptiveSoftmax
+from lstmlm.nn.heads import AdaptiveSoftmax, Head
 from lstmlm.nn.int8 import Int8Matrix, Int8Rows, quantised_row
 from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
@@ -40,7 +41,7 @@ class ManyRows:
         What was read before.
     """
 
-    def __init__(self, model: Any, features: Tensor, state: Any) -> None:
+    def __init__(self, model: RecurrentLM, features: Tensor, state: State) -> None:
         self._model, self.features, self.state = model, features, state
 
     @property
@@ -69,7 +70,7 @@ class RowWeights:
         The network, on a processor, that doesn't attend.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: RecurrentLM) -> None:
         self._model = model
         self.embed = _embedding(model.embedding, model.embedding_scale)
         self.layers = [_layer(layer) for layer in model.layers]
@@ -85,7 +86,7 @@ class RowWeights:
     def of_tail(self, k: int) -> Product:
         """Return what gives the logits of tail k's ids; most tails are rare."""
         if k not in self._tails:
-            self._tails[k] = _tail(self._model.head, k)
+            self._tails[k] = _tail(cast(AdaptiveSoftmax, self._model.head), k)
         return self._tails[k]
 
 
@@ -163,7 +164,7 @@ class SingleRow:
 
 
 def rows_to_continue(
-    model: Any, features: Tensor, state: Any, *, short: bool
+    model: RecurrentLM, features: Tensor, state: State, *, short: bool
 ) -> ManyRows | SingleRow:
     """Return rows to be continued; a single one by `SingleRow`, if the `short` way may be gone."""
     if short and len(features) == 1 and has_row_weights(model):
@@ -171,7 +172,7 @@ def rows_to_continue(
     return ManyRows(model, features, state)
 
 
-def has_row_weights(model: Any) -> bool:
+def has_row_weights(model: RecurrentLM) -> bool:
     """Return whether a network has `RowWeights`."""
     return not model.attends and model.device.type == "cpu"
 
@@ -226,7 +227,7 @@ def _quantized_layer(layer: QuantizedLayer) -> Layer:
     return lstm
 
 
-def _head(head: Any) -> Product:
+def _head(head: Head) -> Product:
     """Return what gives the logits of the head's ids and of the tails' classes."""
     if not isinstance(head, AdaptiveSoftmax):
         return _product(head.rows, head.bias)
