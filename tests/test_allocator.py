@@ -120,12 +120,13 @@ from contextlib import nullcontext
 from pathlib import Path
 import torch
 from lstmlm.allocator import few_shapes
+from lstmlm.nn.cells import kernel_has_bf16
 
 lstm = torch.nn.LSTM(64, 256, batch_first=True)
 
 def read(sizes):
     for size in sizes:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=kernel_has_bf16("cpu")):
             outputs, _ = lstm(torch.ones(size, 3, 64))
         outputs.sum().backward()
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -23,6 +23,7 @@ Every layer has the same face: `step` reads a window with the state going in and
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -144,6 +145,11 @@ class LSTM(_Fused, nn.LSTM):
         hidden, cell : Tensor, shape (B, H) and (B, cell_size)
             The state after the window.
         """
+        device = x.device.type
+        if torch.is_autocast_enabled(device) and not kernel_has_bf16(device):
+            with torch.autocast(device, enabled=False):
+                parts = (part.float() for part in (x, hidden, cell))
+                return self.step(*parts, weight_drop=weight_drop, noise=noise)
         if self._wide_in_bf16():
             inputs = F.linear(x, self.weight_ih_l0, self.bias_ih_l0 + self.bias_hh_l0)
             recurrent = dropped_weight(self.weight_hh_l0, weight_drop, noise)
@@ -232,6 +238,19 @@ def make_layer(kind: str, input_size: int, hidden_size: int, *, peephole: str) -
     if kind == "peephole_lstm":
         return PeepholeLSTM(input_size, hidden_size, peephole=peephole)
     return {"lstm": LSTM, "gru": GRU}[kind](input_size, hidden_size)
+
+
+@cache
+def kernel_has_bf16(device: str) -> bool:
+    """Return whether the LSTM's kernel computes in bf16: oneDNN's does not without AVX-512."""
+    one = torch.zeros(1, 1, 1, device=device)
+    weights = [one.new_zeros(size) for size in ((4, 1), (4, 1), (4,), (4,))]
+    try:
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            torch.lstm(one, (one, one), weights, True, 1, 0.0, True, False, True)
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager
