@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.choosing import HeadScores, Logits, Scores, edges_of
 from lstmlm.nn.heads import AdaptiveSoftmax, Head
-from lstmlm.nn.int8 import Int8Matrix, Int8Rows, quantised_row
+from lstmlm.nn.int8 import Int8Matrix, Int8Rows, quantised_row, whole_sums
 from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
 from lstmlm.nn.stepping import Weights, gru_row, lstm_row, product
@@ -263,11 +263,11 @@ def _product(
 
 def _int8_product(rows: Int8Rows, bias: Row | None) -> Product:
     """Return what `Int8Rows.product` does, for a row of float32."""
-    columns, scales = rows.values.T, rows.scales
+    values, scales = rows.values, rows.scales
 
     def multiply(x: Row) -> Row:
         q, scale = quantised_row(x)
-        found: Row = torch.mul(torch._int_mm(torch.from_numpy(q), columns), scales).numpy()[0]
+        found: Row = torch.mul(whole_sums(torch.from_numpy(q), values), scales).numpy()[0]
         found *= scale
         if bias is not None:
             found += bias

@@ -11,7 +11,7 @@ import torch
 from tiny import ENGLISH, TEXTS, fitted
 
 from lstmlm import LSTMLanguageModel, ModelFolderError, ParameterError
-from lstmlm.nn.int8 import Int8Matrix, quantised
+from lstmlm.nn.int8 import Int8Matrix, quantised, whole_sums
 
 KINDS = [
     {"cell": "lstm", "output": "softmax"},
@@ -46,6 +46,24 @@ def test_a_product_is_that_of_the_rounded_numbers():
     chosen = matrix.rows.chosen(x, torch.arange(5)) + bias[:5]
     torch.testing.assert_close(chosen, found.diagonal())
     torch.testing.assert_close(matrix.rows.product(torch.zeros(1, 40), bias)[0], bias)
+
+
+@pytest.mark.parametrize("in_int8", [True, False])
+@pytest.mark.parametrize(
+    ("n", "width", "columns"),
+    [(1, 40, 30), (1, 100, 3_000), (3, 40, 30), (5, 300, 3_000), (1, 1_500, 200), (3, 1_500, 500)],
+)
+def test_sums_are_whole_on_every_processor(n, width, columns, in_int8, monkeypatch):
+    monkeypatch.setattr("lstmlm.nn.int8.has_int8_products", lambda: in_int8)
+    generator = torch.Generator().manual_seed(0)
+    q, values = (
+        torch.randint(-127, 128, (rows, width), dtype=torch.int8, generator=generator)
+        for rows in (n, columns)
+    )
+    q[0] = values[:2] = 127  # the largest sum there is: in float32 it is not whole beyond 2^24
+    values[1, -1] = 126
+    exact = (q.long() @ values.long().T).float()
+    assert torch.equal(whole_sums(q, values).float(), exact)
 
 
 def test_figures_are_near_those_of_the_model(lm, small):

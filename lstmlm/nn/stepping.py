@@ -4,21 +4,19 @@ torch's fused kernels are made for windows; for a single token they take several
 reading the weights once from memory, which is what a step must do.
 """
 
-import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn import functional as F
 
 from lstmlm.nn.int8 import Int8Rows
+from lstmlm.nn.threads import one_thread
 
 MANY_WEIGHTS = 1 << 16  # of a matrix, from which numpy's product with a single row is faster
 
@@ -52,43 +50,11 @@ def product(
     n_weights = 0 if isinstance(large, Int8Rows) else large.numel()
     if n_weights < MANY_WEIGHTS or not _is_one_row(x):
         return F.linear(x, weight, bias)
-    with nullcontext() if n_weights >= MOST_WEIGHTS else _one_thread:
+    with nullcontext() if n_weights >= MOST_WEIGHTS else one_thread:
         found: NDArray[np.floating] = weight.detach().numpy().dot(x.detach().numpy()[0])
     if bias is not None:
         found += bias.detach().numpy()
     return torch.from_numpy(found).unsqueeze(0)
-
-
-class _OneThread:
-    """Lets numpy compute in one thread, while any thread is inside."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.before = [(pool, pool.num_threads) for pool in _pools()]
-                for pool, _ in self.before:
-                    pool.set_num_threads(1)
-            self.inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                for pool, n_threads in self.before:
-                    pool.set_num_threads(n_threads)
-
-
-_one_thread = _OneThread()
-
-
-@cache
-def _pools() -> list[Any]:
-    """Return the threads of the library that numpy's products are computed by."""
-    found = ThreadpoolController().select(internal_api="openblas").lib_controllers
-    return [pool for pool in found if "numpy" in pool.filepath] or found
 
 
 def _is_one_row(x: Tensor) -> bool:
