@@ -8,7 +8,9 @@ once, and the state stays in numpy's arrays.
 import math
 from bisect import bisect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,11 +23,15 @@ from lstmlm.nn.heads import AdaptiveSoftmax, Head
 from lstmlm.nn.int8 import Int8Matrix, Int8Rows, quantised_row, whole_sums
 from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
-from lstmlm.nn.stepping import Weights, gru_row, lstm_row, product
+from lstmlm.nn.stepping import MOST_WEIGHTS, Weights, gru_row, lstm_row
+from lstmlm.nn.threads import one_thread
 
 Row = NDArray[Any]  # shape (D,)
 Product = Callable[[Row], Row]
 Layer = Callable[[Row, Row, Row], tuple[Row, Row]]
+
+TURN_AFTER = 32  # tokens, when the weights of a large softmax are copied for quicker products
+_TURNED: WeakKeyDictionary[Head, tuple[int, Row]] = WeakKeyDictionary()
 
 
 class ManyRows:
@@ -74,6 +80,8 @@ class RowWeights:
         self._model = model
         self.embed = _embedding(model.embedding, model.embedding_scale)
         self.layers = [_layer(layer) for layer in model.layers]
+        largest = max(weight.numel() for weight in model.layers.parameters())
+        self.threads_of_layers = one_thread if largest < MOST_WEIGHTS else nullcontext()
         projection = None if model.projection is None else _product(model.projection.weight)
         self.project: Product = projection or (lambda outputs: outputs)
         self.edges = edges_of(model.head)
@@ -137,9 +145,10 @@ class SingleRow:
     def read_token(self, token: int) -> None:
         """Read the next id."""
         x = self._weights.embed(token)
-        for number, layer in enumerate(self._weights.layers):
-            x, self._cell[number] = layer(x, self._hidden[number], self._cell[number])
-            self._hidden[number] = x
+        with self._weights.threads_of_layers:  # set once, not for each product
+            for number, layer in enumerate(self._weights.layers):
+                x, self._cell[number] = layer(x, self._hidden[number], self._cell[number])
+                self._hidden[number] = x
         self._seen = None
 
     def keep(self, rows: NDArray[np.int64]) -> None:
@@ -230,12 +239,46 @@ def _quantized_layer(layer: QuantizedLayer) -> Layer:
 def _head(head: Head) -> Product:
     """Return what gives the logits of the head's ids and of the tails' classes."""
     if not isinstance(head, AdaptiveSoftmax):
-        return _product(head.rows, head.bias)
+        large = isinstance(head.rows, Tensor) and head.rows.numel() >= MOST_WEIGHTS
+        return _TurningHead(head) if large else _product(head.rows, head.bias)
     first = head.sizes[0]
     ids = _product(head.rows[:first], head.bias[:first])
     weight = head.cluster_weight.detach().numpy()
     bias = (head.cluster_bias + head.log_sizes).detach().numpy()
     return lambda x: np.concatenate((ids(x), weight.dot(x) + bias))
+
+
+class _TurningHead:
+    """A large softmax's product with a row, sooner done by columns when it is taken often.
+
+    Columns as long as the vocabulary are added up two to three times as fast as as many short rows
+    are multiplied. A copy that lies so is made for a model when one row has been continued by
+    `TURN_AFTER` tokens: by then the slower products have cost about as much as making it.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self._head, self._left = head, TURN_AFTER
+        self._by_rows = _product(head.rows, head.bias)
+        self._bias = head.bias.detach().numpy()
+
+    def __call__(self, x: Row) -> Row:
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                self._columns = _columns(self._head)
+            return self._by_rows(x)
+        found: Row = x @ self._columns
+        found += self._bias
+        return found
+
+
+def _columns(head: Head) -> Row:
+    """Return a head's rows, shape (V, D), in memory column by column: shape (D, V)."""
+    rows = cast(Tensor, head.rows)
+    found = _TURNED.get(head)
+    if found is None or found[0] != rows._version:  # somebody changed the weights
+        found = _TURNED[head] = rows._version, rows.detach().T.contiguous().numpy()
+    return found[1]
 
 
 def _tail(head: AdaptiveSoftmax, k: int) -> Product:
@@ -252,10 +295,15 @@ def _product(
     if isinstance(weight, Int8Rows):
         return _int8_product(weight, None if bias is None else bias.detach().numpy())
 
+    rows, added = weight.detach().numpy(), None if bias is None else bias.detach().numpy()
+    large = weight if beside is None else beside
+    few = isinstance(large, Int8Rows) or large.numel() < MOST_WEIGHTS
+
     def multiply(x: Row) -> Row:
-        found: Row = product(torch.from_numpy(x[np.newaxis]), weight, bias, beside=beside).numpy()[
-            0
-        ]
+        with one_thread if few else nullcontext():
+            found: Row = rows.dot(x)
+        if added is not None:
+            found += added
         return found
 
     return multiply

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax
 from tiny import network
 
-from lstmlm.continuing import ManyRows, RowWeights, SingleRow, rows_to_continue
+from lstmlm.continuing import TURN_AFTER, ManyRows, RowWeights, SingleRow, rows_to_continue
 from lstmlm.model import RecurrentLM
 from lstmlm.scoring import inference
 
@@ -61,6 +62,26 @@ def test_a_single_row_has_the_scores_of_one_of_many(cell, body, head, int8):
                 np.testing.assert_allclose(found, due, **close)
         for part, due in zip(single.state, many.state, strict=True):
             np.testing.assert_allclose(part, due[:, 1:], **close)
+
+
+def test_a_large_softmax_is_turned_for_long_texts_and_scores_as_before(monkeypatch):
+    monkeypatch.setattr("lstmlm.continuing.MOST_WEIGHTS", 700 * 96)
+    model = small_network(cell="lstm", output="softmax")
+    with inference(model):
+        features, state = model.begin(torch.zeros(1, 1, dtype=torch.int64))
+
+        def scores_of_a_text() -> list[np.ndarray]:
+            single = SingleRow(RowWeights(model), state)
+            return [single.of_head()[0] for _ in range(TURN_AFTER + 2)]
+
+        for _ in range(2):
+            due = model.head.log_probs(features)[0].numpy()
+            first, *_, last = scores_of_a_text()
+            for found in (first, last):
+                np.testing.assert_allclose(log_softmax(found), due, rtol=1e-5)
+            assert all(map(np.array_equal, scores_of_a_text(), scores_of_a_text()))
+            with torch.no_grad():
+                model.head.weight[3] *= 2  # nothing of before may be left
 
 
 def test_what_was_begun_side_by_side_is_not_changed():
