@@ -80,8 +80,10 @@ class RowWeights:
         self._model = model
         self.embed = _embedding(model.embedding, model.embedding_scale)
         self.layers = [_layer(layer) for layer in model.layers]
+        by_numpy = not isinstance(model.layers[0], QuantizedLayer)
         largest = max(weight.numel() for weight in model.layers.parameters())
-        self.threads_of_layers = one_thread if largest < MOST_WEIGHTS else nullcontext()
+        few = by_numpy and largest < MOST_WEIGHTS
+        self.threads_of_layers = one_thread if few else nullcontext()
         projection = None if model.projection is None else _product(model.projection.weight)
         self.project: Product = projection or (lambda outputs: outputs)
         self.edges = edges_of(model.head)
