@@ -220,6 +220,16 @@ def test_products_in_bf16_stay_near_those_in_float32(peephole):
         assert (one - other).norm() < 0.03 * other.norm()
 
 
+def test_an_lstm_is_read_in_float32_where_its_kernel_has_no_bf16(monkeypatch):
+    monkeypatch.setattr("lstmlm.nn.cells.kernel_has_bf16", lambda device: False)
+    layer = filled(LSTM(WIDTH, HIDDEN))
+    x, state = torch.randn(ROWS, STEPS, WIDTH, generator=noise()), torch.zeros(ROWS, HIDDEN)
+    exact = layer.step(x, state, state)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer.step(x, state, state)
+    assert all(map(torch.equal, found, exact))
+
+
 def test_a_step_leaves_the_state_that_it_got(layer, window):
     before = [tensor.clone() for tensor in window]
     outputs, *_ = layer.step(*window)
