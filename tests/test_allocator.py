@@ -120,7 +120,7 @@ from contextlib import nullcontext
 from pathlib import Path
 import torch
 from lstmlm.allocator import few_shapes
-from lstmlm.nn.cells import kernel_has_bf16
+from lstmlm.nn.processors import kernel_has_bf16
 
 lstm = torch.nn.LSTM(64, 256, batch_first=True)
 

@@ -115,14 +115,18 @@ def test_a_row_s_state_is_that_of_many_rows(peepholes):
         assert torch.allclose(gru_state(x[:1], h[:1], state[:1]), together[:1], atol=1e-6)
 
 
+@pytest.mark.parametrize("wide", [True, False], ids=["avx512", "avx2"])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 32, 33])
 @pytest.mark.parametrize("n_rows", [400, 9_000])  # with one thread of numpy's, and with all
-def test_a_row_s_product_is_torch_s(n_rows):
+def test_few_rows_products_are_torch_s(n_rows, count, wide, monkeypatch):
+    monkeypatch.setattr("lstmlm.nn.stepping.has_avx512", lambda: wide)
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(n_rows, 500, generator=generator), torch.randn(n_rows)
-    x = torch.randn(1, 500, generator=generator)
+    x = torch.randn(count, 500, generator=generator)
     with torch.inference_mode():
         found = product(x, weight, bias)
         small = product(x, weight[:2], None, beside=weight)
     expected = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
+    assert found.is_contiguous()
     assert torch.allclose(found.double(), expected, atol=1e-4)
     assert torch.allclose(small, found[:, :2] - bias[:2], atol=1e-4)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tiny import ENGLISH, TEXTS, fitted, unfitted
 
 from lstmlm import LSTMLanguageModel, ParameterError, TextTypeError
+from lstmlm.decoding.beginnings import MOST_KEPT
 from lstmlm.decoding.openings import openings
 from lstmlm.text import END, UNKNOWN, CharClass, char_class, given_and_held, readable
 
@@ -205,6 +206,63 @@ def test_a_session_suggests_what_the_model_does(tokenizer, unit, prefix):
         [one.log_prob for one in expected], abs=1e-4
     )
     assert session.state == before
+
+
+@on_kinds
+@pytest.mark.parametrize("unit", ["token", "word", "line"])
+def test_what_was_read_for_a_letter_before_changes_nothing(tokenizer, unit):
+    lm = fitted(tokenizer=tokenizer)
+    typing = lm.session()
+    for character in "the cat sat on a mat. 床前明 🙂 it's":
+        typing.feed(character)
+        found = typing.complete(4, unit, max_new_tokens=6)
+        expected = lm.session(typing.state).complete(4, unit, max_new_tokens=6)
+        assert [one.text for one in found] == [one.text for one in expected]
+        assert [one.log_prob for one in found] == pytest.approx(
+            [one.log_prob for one in expected], abs=1e-4
+        )
+
+
+def test_a_letter_more_is_read_without_what_is_known(monkeypatch):
+    lm = fitted(tokenizer="char")
+    session, read = lm.session(), []
+    forward = type(lm.module_).forward
+    monkeypatch.setattr(
+        type(lm.module_), "forward",
+        lambda model, ids, state: read.append(ids.shape[0]) or forward(model, ids, state),
+    )  # fmt: skip
+    session.feed("the c")
+    session.complete(4)
+    n_first = sum(read)
+    session.complete(4)
+    assert sum(read) < 2 * n_first
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe", "char"])
+def test_as_many_are_found_whether_few_are_read_at_a_time_or_all(tokenizer, monkeypatch):
+    lm = fitted(tokenizer=tokenizer)
+    for prefix in PREFIXES:
+        found = lm.complete(prefix, 5)
+        with monkeypatch.context() as patch:
+            patch.setattr("lstmlm.decoding.suggestions.AT_A_TIME", 1_000)
+            everything = lm.complete(prefix, 5)
+        assert [one.text for one in found] == [one.text for one in everything]
+        least = math.exp(everything[-1].log_prob)
+        for one, of_all in zip(found, everything, strict=True):  # a rare cut may be missing
+            missing = math.exp(of_all.log_prob) - math.exp(one.log_prob)
+            assert -1e-4 < missing < (least if tokenizer == "bpe" else 1e-4)
+
+
+@pytest.mark.parametrize("unit", ["word", "line"])
+def test_what_is_known_does_not_grow(unit):
+    session = fitted(tokenizer="char").session()
+    kept = []
+    for _ in range(3):
+        session.feed("床前明月光 the dog and a")
+        session.complete(5, unit)
+        beginnings = session._reader.beginnings(session._streams._state)
+        kept.append(len(beginnings._now) + len(beginnings._before))
+    assert max(kept) <= 2 * MOST_KEPT
 
 
 # ---- options and errors ----

@@ -33,15 +33,16 @@ def in_int8(model: RecurrentLM, **architecture) -> RecurrentLM:
     return model.quantize(into=network(**SIZES | architecture, quantized=True)).eval()
 
 
-@pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+@pytest.mark.parametrize("kind", ["float32", "int8", "int8 by floats"])
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head["output"])
 @pytest.mark.parametrize("body", BODIES, ids=["projected", "untied, scaled", "as wide"])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: " ".join(cell.values()))
-def test_a_single_row_has_the_scores_of_one_of_many(cell, body, head, int8):
-    architecture = cell | body | head
+def test_a_single_row_has_the_scores_of_one_of_many(cell, body, head, kind, monkeypatch):
+    architecture, int8 = cell | body | head, kind != "float32"
     model = small_network(**architecture)
     if int8:
         model = in_int8(model, **architecture)
+        monkeypatch.setattr("lstmlm.continuing.has_int8_products", lambda: kind == "int8")
     ids = np.random.default_rng(0).integers(0, 700, (2, 12))
     with inference(model):
         features, state = model.begin(torch.zeros(2, 1, dtype=torch.int64))

@@ -2,11 +2,12 @@
 
 `processors` lower or forbid scores before an id is chosen, `constraints` say which ids may follow,
 `sampling` chooses and reads on, a column of ids a step, `beams` search for the likeliest
-continuations, `openings` weigh how a text that breaks off inside a word may go on, and
-`suggestions` rank what could come next.
+continuations, `openings` weigh how a text that breaks off inside a word may go on, `beginnings`
+know what was read of it, and `suggestions` rank what could come next.
 """
 
 from lstmlm.decoding.beams import Hypothesis, search_ids
+from lstmlm.decoding.beginnings import Beginnings
 from lstmlm.decoding.constraints import (
     AllowedTokens,
     Constraint,
@@ -32,6 +33,7 @@ __all__ = [
     "COMPLETING",
     "UNITS",
     "AllowedTokens",
+    "Beginnings",
     "Completion",
     "Constraint",
     "Draw",

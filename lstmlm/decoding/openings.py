@@ -9,16 +9,17 @@ implementations back up over one id).
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 
+from lstmlm.decoding.beginnings import Beginnings, Reading
 from lstmlm.decoding.sampling import read_prompts
 from lstmlm.model import RecurrentLM
-from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import CharClass, Ids, Tokenizer, char_class, given_and_held, readable
 
@@ -42,25 +43,20 @@ class Opening(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Openings that were read, a row each.
+    """Openings that were read.
 
     Parameters
     ----------
-    openings : list of Opening
-    log_probs : Tensor of float64, shape (B,)
-        Of the openings' ids.
-    following : Tensor, shape (B, V)
-        The log-probabilities of the ids that follow.
-    state : State, of B rows
-    masses : Tensor of float64, shape (B,)
+    openings : list of B Openings
+    readings : list of B Readings
+        Of the openings' ids, and what follows.
+    masses : ndarray of float64, shape (B,)
         The log-probability of each opening together with what it says of the next id.
     """
 
     openings: list[Opening]
-    log_probs: Tensor
-    following: Tensor
-    state: State
-    masses: Tensor
+    readings: list[Reading]
+    masses: NDArray[np.float64]
 
 
 def openings(tokenizer: Tokenizer, text: str) -> list[Opening]:
@@ -107,34 +103,18 @@ def _inside_last(
     yield Opening(tuple(ids), begun)
 
 
-def read_openings(
-    model: RecurrentLM, tokenizer: Tokenizer, state: State, ways: list[Opening]
-) -> Places:
-    """Read openings, each from the same state.
-
-    Parameters
-    ----------
-    model : RecurrentLM
-        The model.
-    tokenizer : Tokenizer
-        Its tokenizer.
-    state : State, of one row
-        What was read before them.
-    ways : list of B Openings
-    """
-    with inference(model):
-        common = _common([way.ids for way in ways])
-        sums, state = read_on(model, common, state)
-        tails = [way.ids[len(common) :] for way in ways]
-        log_probs, state = _read_tails(model, tails, state)
-        following = model.head.log_probs(model.project(state.hidden[-1]))
-        masses = log_probs.clone()
-        for row, way in enumerate(ways):
-            if way.begun:
-                longer = tokenizer.lexicon.longer(way.begun)
-                chosen = torch.tensor(longer, device=following.device)
-                masses[row] += following[row, chosen].double().logsumexp(0)
-    return Places(ways, log_probs + sums, following, state, masses + sums)
+def read_openings(beginnings: Beginnings, ways: list[Opening]) -> Places:
+    """Read openings; what was read for the call before, and isn't of use for them, is forgotten."""
+    beginnings.forget()
+    readings = beginnings.follow(beginnings.read(way.ids for way in ways))
+    masses = np.array([one.log_prob for one in readings])
+    for row, way in enumerate(ways):
+        if way.begun:
+            following = cast(Tensor, readings[row].following)
+            longer = beginnings.tokenizer.lexicon.longer(way.begun)
+            ids = torch.tensor(longer, device=following.device)
+            masses[row] += float(following[ids].double().logsumexp(0))
+    return Places(ways, readings, masses)
 
 
 class Start(NamedTuple):
@@ -197,7 +177,7 @@ def starts_of(
     certain = tokenizer.encode([read])[0]
     with inference(model):
         state = read_prompts(model, [certain])[1]
-    places = read_openings(model, tokenizer, state, ways)
+    places = read_openings(Beginnings(model, tokenizer, state), ways)
     if _has_ended(places, tokenizer, held):
         return whole
     starts = [
@@ -210,8 +190,8 @@ def starts_of(
         )
         for way in ways
     ]
-    probs: NDArray[np.float64] = places.masses.softmax(0).cpu().numpy()
-    return starts, probs / probs.sum()
+    probs: NDArray[np.float64] = softmax(places.masses)
+    return starts, probs
 
 
 def _has_ended(places: Places, tokenizer: Tokenizer, text: str) -> bool:
@@ -219,69 +199,28 @@ def _has_ended(places: Places, tokenizer: Tokenizer, text: str) -> bool:
     of = char_class(text[-1])
     if places.openings[-1].begun or of == CharClass.SPACE:
         return False
-    share = float(places.masses[-1] - places.masses.logsumexp(0))
+    share = float(places.masses[-1] - np.logaddexp.reduce(places.masses))
     if tokenizer.kind == "bpe" and of != CharClass.UNSPACED:
-        ends = torch.tensor(tokenizer.lexicon.ending[of], device=places.following.device)
-        share += float(places.following[-1, ends].double().logsumexp(0))
+        following = cast(Tensor, places.readings[-1].following)
+        ends = torch.tensor(tokenizer.lexicon.ending[of], device=following.device)
+        share += float(following[ends].double().logsumexp(0))
     return share >= math.log(WORD_ENDS)
 
 
-def read_on(model: RecurrentLM, ids: tuple[int, ...], state: State) -> tuple[Tensor, State]:
-    """Read ids from a state of one row; return their log-probability too, shape (1,)."""
-    total = torch.zeros(1, dtype=torch.float64, device=model.device)
-    if not ids:
-        return total, state
-    targets = torch.tensor([ids], device=model.device)
-    outputs, after = model.read(targets, state)
-    before = torch.cat([state.hidden[-1].unsqueeze(1), outputs[:, :-1]], dim=1)
-    nats = model.head.nll(model.project(before[0]), targets[0])
-    return total - nats.double().sum(), after
-
-
-def log_probs_of(
-    model: RecurrentLM, tokenizer: Tokenizer, state: State, text: str, ends: Sequence[str]
-) -> NDArray[np.float64]:
+def log_probs_of(beginnings: Beginnings, text: str, ends: Sequence[str]) -> NDArray[np.float64]:
     """Return the log-probability of each of several continuations of a text, in nats.
 
     Parameters
     ----------
-    model : RecurrentLM
-        The model.
-    tokenizer : Tokenizer
-        Its tokenizer.
-    state : State, of one row
-        What was read of the text.
+    beginnings : Beginnings
+        From what was read of the text.
     text : str
         Its end, which was not read since more text may change its ids.
     ends : sequence of str
         What may follow; each is read together with the end of the text.
     """
-    encoded = tokenizer.encode([text + end for end in ends])
-    ways = [Opening(tuple(ids.tolist()), b"") for ids in encoded]
-    whole = read_openings(model, tokenizer, state, openings(tokenizer, text)).masses.logsumexp(0)
-    found = read_openings(model, tokenizer, state, ways).log_probs - whole
-    values: NDArray[np.float64] = found.cpu().numpy()
-    return values
-
-
-def _read_tails(
-    model: RecurrentLM, tails: list[tuple[int, ...]], state: State
-) -> tuple[Tensor, State]:
-    """Read tails of ids from a state of one row, an id of each at a time."""
-    state = state.repeat(len(tails))
-    log_probs = torch.zeros(len(tails), dtype=torch.float64, device=model.device)
-    for depth in range(max(map(len, tails))):
-        live: NDArray[np.int64] = np.flatnonzero([len(tail) > depth for tail in tails])
-        rows = torch.from_numpy(live).to(model.device)
-        targets = torch.tensor([tails[row][depth] for row in live.tolist()], device=model.device)
-        picked = state.select(rows)
-        log_probs[rows] -= model.head.nll(model.project(picked.hidden[-1]), targets).double()
-        state.put(rows, model.read(targets.unsqueeze(1), picked)[1])
-    return log_probs, state
-
-
-def _common(rows: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the ids with which all rows begin."""
-    least, most = min(rows), max(rows)
-    same = next((i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), None)
-    return least[:same]
+    encoded = beginnings.tokenizer.encode([text + end for end in ends])
+    places = read_openings(beginnings, openings(beginnings.tokenizer, text))
+    whole = np.logaddexp.reduce(places.masses)
+    readings = beginnings.read(tuple(ids.tolist()) for ids in encoded)
+    return np.array([one.log_prob - whole for one in readings])

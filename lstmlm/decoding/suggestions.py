@@ -9,16 +9,16 @@ import codecs
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lstmlm.config import Rule
-from lstmlm.decoding.openings import Places, openings, read_on, read_openings
-from lstmlm.model import RecurrentLM
-from lstmlm.nn.state import State
-from lstmlm.scoring import inference
+from lstmlm.decoding.beginnings import Beginnings, Reading
+from lstmlm.decoding.openings import Places, openings, read_openings
+from lstmlm.nn.threads import one_thread
 from lstmlm.text import END, FOREIGN, UNKNOWN, WHITE_SPACE, CharClass, Tokenizer, char_class
 
 Unit = Literal["token", "word", "line"]
@@ -26,7 +26,8 @@ UNITS: tuple[Unit, ...] = ("token", "word", "line")
 _N_RULE = Rule(help="How many suggestions.", kind=int, low=1)
 _UNIT_RULE = Rule(help="What to suggest.", kind=str, choices=UNITS)
 COMPLETING = ("max_new_tokens", "num_beams", "bad_words", "choices")  # options of suggestions
-MIN_BEAMS = 16  # hypotheses that a search for suggestions keeps at least
+MIN_BEAMS = 16  # hypotheses that a search for suggestions keeps at least,
+AT_A_TIME = 6  # and reads side by side
 
 
 class Completion(NamedTuple):
@@ -59,13 +60,12 @@ class NextToken(NamedTuple):
     prob: float
 
 
-@dataclass(frozen=True)
-class _Growing:
-    """A suggestion that goes on: its bytes, the row of the state that it grew from, its last id."""
+class _Growing(NamedTuple):
+    """A suggestion that goes on: its bytes, what was read of it but its last id, and that."""
 
     data: bytes
     log_prob: float
-    row: int
+    reading: Reading
     token: int
 
 
@@ -100,11 +100,15 @@ class _Search:
         ranked = sorted(self.found.items(), key=lambda one: -one[1])
         return [Completion(*one) for one in ranked[: self.n]]
 
-    def is_over(self, live: list[_Growing]) -> bool:
-        """Return whether nothing that goes on can still be among the n likeliest."""
-        if len(self.found) < self.n or not live:
-            return not live
-        return self.best()[-1].log_prob >= max(one.log_prob for one in live)
+    def may_gain(self, one: _Growing) -> bool:
+        """Return whether what goes on from there can still be among the n likeliest."""
+        return one.log_prob > self._least
+
+    @property
+    def _least(self) -> float:
+        if len(self.found) < self.n:
+            return -math.inf
+        return sorted(self.found.values())[-self.n]
 
 
 def check_suggestions(n: object, unit: object) -> None:
@@ -120,9 +124,7 @@ def check_suggestions(n: object, unit: object) -> None:
 
 
 def suggest(
-    model: RecurrentLM,
-    tokenizer: Tokenizer,
-    state: State,
+    beginnings: Beginnings,
     text: str,
     n: int,
     *,
@@ -135,12 +137,8 @@ def suggest(
 
     Parameters
     ----------
-    model : RecurrentLM
-        The model.
-    tokenizer : Tokenizer
-        Its tokenizer.
-    state : State, of one row
-        What was read of the text.
+    beginnings : Beginnings
+        From what was read of the text.
     text : str
         Its end, which was not read since more text may change its ids.
     n : int
@@ -154,52 +152,44 @@ def suggest(
     wanted : callable
         Says which suggestions may be given.
     """
+    tokenizer = beginnings.tokenizer
     search = _Search(n, wanted, of_tokens=unit == "token")
     if tokenizer.kind == FOREIGN:
-        return _next_of_foreign(model, tokenizer, state, text, search)
-    places = read_openings(model, tokenizer, state, openings(tokenizer, text))
-    n_beams = max(num_beams, MIN_BEAMS, 2 * n)
-    live = _first(places, tokenizer, n_beams, glue=tokenizer.glue if text else b"")
-    if unit == "token":
-        for one in live:
-            search.add(one.data, one.log_prob)
-        return search.best()
-    one_word = unit == "word" and tokenizer.kind == "word"
-    ending = _ending(tokenizer, unit).to(model.device)
-    state = places.state
-    for n_tokens in range(1, max_new_tokens + 1):
-        live = _without_ended(live, search, unit, one_word=one_word)[:n_beams]
-        if n_tokens == max_new_tokens or search.is_over(live):
-            break
-        with inference(model):
-            rows = torch.tensor([one.row for one in live], device=model.device)
-            last = torch.tensor([[one.token] for one in live], device=model.device)
-            outputs, state = model(last, state.select(rows))
-            log_probs = model.head.log_probs(outputs[:, -1]).double()
-        live = _grown(live, log_probs, ending, tokenizer, search, n_beams)
-    if not search.is_over(live):
+        return _next_of_foreign(beginnings, text, search)
+    with one_thread:  # of numpy's, for which torch's would wait
+        places = read_openings(beginnings, openings(tokenizer, text))
+        n_beams = max(num_beams, MIN_BEAMS, 2 * n)
+        live = _first(places, tokenizer, 2 * n_beams, glue=tokenizer.glue if text else b"")
+        if unit == "token":
+            for one in live:
+                search.add(one.data, one.log_prob)
+            return search.best()
+        one_word = unit == "word" and tokenizer.kind == "word"
+        ending = _ending(tokenizer, unit).to(beginnings.model.device)
+        for n_tokens in range(1, max_new_tokens + 1):
+            live = _without_ended(live, search, unit, one_word=one_word)[:n_beams]
+            live = [one for one in live if search.may_gain(one)]
+            if n_tokens == max_new_tokens or not live:
+                break
+            live = _read_on(beginnings, live, ending, search, 2 * n_beams)
         for one in live:
             search.add(one.data, one.log_prob)
     return search.best()
 
 
-def _first(places: Places, tokenizer: Tokenizer, n_beams: int, *, glue: bytes) -> list[_Growing]:
+def _first(places: Places, tokenizer: Tokenizer, most: int, *, glue: bytes) -> list[_Growing]:
     """Return what a first id can make of each opening, the likeliest first."""
-    pieces, whole = tokenizer.lexicon.pieces, float(places.masses.logsumexp(0))
+    pieces, whole = tokenizer.lexicon.pieces, float(np.logaddexp.reduce(places.masses))
     found: list[_Growing] = []
-    for row, way in enumerate(places.openings):
-        scores = places.following[row].double() + (places.log_probs[row] - whole)
-        if way.begun:
-            ids = torch.tensor(tokenizer.lexicon.longer(way.begun), device=scores.device)
-        else:
-            spelled = torch.from_numpy(tokenizer.lexicon.firsts != CharClass.NONE)
-            ids = spelled.nonzero().squeeze(1).to(scores.device)
-        values, at = scores[ids].topk(min(2 * n_beams, len(ids)))
-        before = b"" if way.begun else glue
+    for way, reading in zip(places.openings, places.readings, strict=True):
+        following = cast(Tensor, reading.following)
+        ids = torch.tensor(tokenizer.lexicon.longer(way.begun), device=following.device)
+        values, at = following[ids].topk(min(most, len(ids)))
+        values = values.double() + (reading.log_prob - whole)
+        before, n_begun = b"" if way.begun else glue, len(way.begun)
         for value, token in zip(values.tolist(), ids[at].tolist(), strict=True):
-            data = before + pieces[token][len(way.begun) :]
-            found.append(_Growing(data, value, row, token))
-    return sorted(found, key=lambda one: -one.log_prob)
+            found.append(_Growing(before + pieces[token][n_begun:], value, reading, token))
+    return sorted(found, key=lambda one: -one.log_prob)[:most]
 
 
 def _without_ended(
@@ -217,31 +207,49 @@ def _without_ended(
     return going
 
 
+def _read_on(
+    beginnings: Beginnings, live: list[_Growing], ending: Tensor, search: _Search, most: int
+) -> list[_Growing]:
+    """Read on what goes on, the likeliest first, until no other can gain.
+
+    What has ended says how likely a suggestion must be: most of what goes on is less likely.
+    """
+    grown: list[_Growing] = []
+    for start in range(0, len(live), AT_A_TIME):
+        part = [one for one in live[start : start + AT_A_TIME] if search.may_gain(one)]
+        if not part:
+            break
+        readings = beginnings.read_next([(one.reading, one.token) for one in part])
+        grown += _grown(part, readings, ending, beginnings.tokenizer, search, most)
+    return sorted(grown, key=lambda one: -one.log_prob)[:most]
+
+
 def _grown(
     live: list[_Growing],
-    log_probs: Tensor,
+    readings: list[Reading],
     ending: Tensor,
     tokenizer: Tokenizer,
     search: _Search,
-    n_beams: int,
+    most: int,
 ) -> list[_Growing]:
     """End suggestions by the share that their end has, and let the likeliest go on by an id."""
+    following = torch.stack([cast(Tensor, reading.following) for reading in readings])
     classes = [_class_at_end(one.data) for one in live]
     ends = ending[torch.tensor(classes, device=ending.device)]
-    over = log_probs.masked_fill(~ends, -math.inf).logsumexp(1)
+    over = following.exp().mul_(ends).sum(1).log()
     for one, of, share in zip(live, classes, over.tolist(), strict=True):
         if of != CharClass.PART:
             search.add(one.data, one.log_prob + share)
-    before = torch.tensor([one.log_prob for one in live], dtype=torch.float64, device=ends.device)
-    scores = log_probs.masked_fill(ends, -math.inf) + before.unsqueeze(1)
-    values, places = scores.flatten().topk(min(2 * n_beams, scores.numel()))
+    before = torch.tensor([[one.log_prob] for one in live], device=ends.device)
+    scores = following.masked_fill_(ends, -math.inf).add_(before)
+    values, places = scores.flatten().topk(min(most, scores.numel()))
     grown: list[_Growing] = []
     for value, place in zip(values.tolist(), places.tolist(), strict=True):
         if value == -math.inf:
             break
         row, token = divmod(place, scores.shape[1])
         piece = tokenizer.glue + tokenizer.lexicon.pieces[token]
-        grown.append(_Growing(live[row].data + piece, value, row, token))
+        grown.append(_Growing(live[row].data + piece, value, readings[row], token))
     return grown
 
 
@@ -273,15 +281,12 @@ def _may_be_text(data: bytes) -> bool:
     return True
 
 
-def _next_of_foreign(
-    model: RecurrentLM, tokenizer: Tokenizer, state: State, text: str, search: _Search
-) -> list[Completion]:
+def _next_of_foreign(beginnings: Beginnings, text: str, search: _Search) -> list[Completion]:
     """Return the likeliest next tokens, of a tokenizer of whose types no more is known."""
+    tokenizer = beginnings.tokenizer
     (ids,) = tokenizer.encode([text])
-    with inference(model):
-        state = read_on(model, tuple(ids.tolist()), state)[1]
-        log_probs = model.head.log_probs(model.project(state.hidden[-1]))[0].double()
-        values, order = log_probs.sort(descending=True, stable=True)
+    following = _following(beginnings, tuple(ids.tolist())).double()
+    values, order = following.sort(descending=True, stable=True)
     for value, token in zip(values.tolist(), order.tolist(), strict=True):
         decoder = tokenizer.decoder(after=text)
         piece = decoder.feed(token)
@@ -292,27 +297,26 @@ def _next_of_foreign(
     return search.best()
 
 
-def next_tokens(
-    model: RecurrentLM, tokenizer: Tokenizer, state: State, k: int, *, after: str
-) -> list[NextToken]:
+def _following(beginnings: Beginnings, ids: tuple[int, ...]) -> Tensor:
+    """Return the log-probabilities of what may follow some ids, shape (V,)."""
+    (reading,) = beginnings.follow(beginnings.read([ids]))
+    return cast(Tensor, reading.following)
+
+
+def next_tokens(beginnings: Beginnings, k: int, *, after: str) -> list[NextToken]:
     """Return the k likeliest next tokens, the end mark and the unknown token among them.
 
     Parameters
     ----------
-    model : RecurrentLM
-        The model.
-    tokenizer : Tokenizer
-        Its tokenizer.
-    state : State, of one row
-        What was read.
+    beginnings : Beginnings
+        From what was read.
     k : int
         How many; fewer where the vocabulary has no more.
     after : str
         The text that they continue, as far as it decides on a space before them.
     """
-    with inference(model):
-        probs = model.head.log_probs(model.project(state.hidden[-1]))[0].double().exp()
-        values, ids = probs.topk(min(k, len(probs)))
+    tokenizer, probs = beginnings.tokenizer, _following(beginnings, ()).double().exp()
+    values, ids = probs.topk(min(k, len(probs)))
     return [
         NextToken(_spelled(tokenizer, token, after), value)
         for value, token in zip(values.tolist(), ids.tolist(), strict=True)

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from lstmlm.config import DecodeConfig, Rule
 from lstmlm.decoding import (
     COMPLETING,
+    Beginnings,
     Completion,
     NextToken,
     Unit,
@@ -22,7 +23,6 @@ from lstmlm.decoding import (
 )
 from lstmlm.errors import ParameterError, TextTypeError
 from lstmlm.model import RecurrentLM
-from lstmlm.nn.state import State
 from lstmlm.scoring import inference
 from lstmlm.text import FOREIGN, Tokenizer, given_and_held
 
@@ -68,7 +68,8 @@ class CompletesText(BaseEstimator):
         -------
         list of Completion
             The text to append, and its log-probability given the prefix, in nats. That of a word
-            holds that the word ends there. Ends of different texts are different suggestions:
+            holds that the word ends there. Its ways to be cut into tokens add up, but for some that
+            are less likely than any of the n. Ends of different texts are different suggestions:
             ``quick`` may be finished by ``ly`` and followed by `` brown``.
 
         Raises
@@ -112,7 +113,7 @@ class CompletesText(BaseEstimator):
         reach = max(map(len, bad), default=1) - 1
         tail = prefix[-reach:] if reach else ""
         return suggest(
-            self.module_, tokenizer, self._after(read), rest, n, unit=unit,
+            self._beginnings(read), rest, n, unit=unit,
             num_beams=config.num_beams, max_new_tokens=config.max_new_tokens,
             wanted=lambda text: not any(word in tail + text for word in bad),
         )  # fmt: skip
@@ -145,17 +146,18 @@ class CompletesText(BaseEstimator):
         check_is_fitted(self)
         _check_prefix(prefix)
         _K_RULE.check("k", k)
-        return next_tokens(self.module_, self.tokenizer_, self._after(prefix), k, after=prefix)
+        return next_tokens(self._beginnings(prefix), k, after=prefix)
 
     def _rank(self, prompt: str, choices: Sequence[str]) -> NDArray[np.float64]:
         """Return the log-probability of each choice as what follows a prompt."""
         read, rest = given_and_held(self.tokenizer_, prompt)
-        return log_probs_of(self.module_, self.tokenizer_, self._after(read), rest, choices)
+        return log_probs_of(self._beginnings(read), rest, choices)
 
-    def _after(self, text: str) -> State:
-        """Return the state after a text's beginning, of one row."""
+    def _beginnings(self, text: str) -> Beginnings:
+        """Return beginnings of what may follow a text."""
         with inference(self.module_):
-            return read_prompts(self.module_, self.tokenizer_.encode([text]))[1]
+            state = read_prompts(self.module_, self.tokenizer_.encode([text]))[1]
+        return Beginnings(self.module_, self.tokenizer_, state)
 
 
 def _check_prefix(prefix: object) -> None:

@@ -12,6 +12,7 @@ from lstmlm.defaults import cutoffs, embedding_scale
 from lstmlm.errors import ParameterError
 from lstmlm.fitting.plan import Fitted
 from lstmlm.model import RecurrentLM
+from lstmlm.nn.processors import has_bf16_products
 from lstmlm.training import Report, put_weights
 
 
@@ -72,9 +73,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Return whether a device computes products in bf16 faster than in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    known = device.type == "cpu" and hasattr(torch.cpu, "get_capabilities")  # not in older torch
-    flags = torch.cpu.get_capabilities() if known else {}
-    return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    return device.type == "cpu" and has_bf16_products()
 
 
 def guessed_flops(device: torch.device) -> float:

@@ -23,7 +23,6 @@ Every layer has the same face: `step` reads a window with the state going in and
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Protocol
 
 import torch
@@ -33,6 +32,7 @@ from torch.nn import functional as F
 from lstmlm.nn.dropout import dropped_weight
 from lstmlm.nn.loop import run_steps
 from lstmlm.nn.peephole import PeepholeLSTM
+from lstmlm.nn.processors import kernel_has_bf16
 from lstmlm.nn.stepping import Matrix, gru_state, lstm_state, products
 
 MAX_FUSED = 512  # units up to which torch's kernel for CPUs is the faster one in bf16
@@ -238,19 +238,6 @@ def make_layer(kind: str, input_size: int, hidden_size: int, *, peephole: str) -
     if kind == "peephole_lstm":
         return PeepholeLSTM(input_size, hidden_size, peephole=peephole)
     return {"lstm": LSTM, "gru": GRU}[kind](input_size, hidden_size)
-
-
-@cache
-def kernel_has_bf16(device: str) -> bool:
-    """Return whether the LSTM's kernel computes in bf16: oneDNN's does not without AVX-512."""
-    one = torch.zeros(1, 1, 1, device=device)
-    weights = [one.new_zeros(size) for size in ((4, 1), (4, 1), (4,), (4,))]
-    try:
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-            torch.lstm(one, (one, one), weights, True, 1, 0.0, True, False, True)
-    except RuntimeError:
-        return False
-    return True
 
 
 @contextmanager

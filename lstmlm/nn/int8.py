@@ -14,7 +14,6 @@ Where a processor doesn't multiply int8, that takes ten times as long as float32
 sums are computed in floats, of a few weights at a time, and are as exact.
 """
 
-from functools import cache
 from typing import Self
 
 import numpy as np
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lstmlm.nn.processors import has_int8_products
 from lstmlm.nn.threads import one_thread
 
 LARGEST = 127  # -128 is left out: the range is symmetric
@@ -29,7 +29,6 @@ LEAST_SCALE = 1e-12  # of a row of zeros
 MOST_TERMS = (1 << 24) // LARGEST**2  # whose sum is whole in float32
 BLOCK_WEIGHTS = 1 << 19  # that are made floats at a time,
 BLOCK_OF_ROW = 1 << 17  # and fewer for a single row, for which they must be quick to read again
-INT8_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")  # what processors call them
 
 
 class Int8Rows:
@@ -139,13 +138,6 @@ def _sums_of_row(x: NDArray[np.floating], values: NDArray[np.int8]) -> NDArray[n
             block[: len(part)] = part
             found[0, begin : begin + n_rows] = block[: len(part)] @ x
     return found
-
-
-@cache
-def has_int8_products() -> bool:
-    """Return whether the processor multiplies int8 by instructions of its own."""
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(flags.get(name) for name in INT8_PRODUCTS)
 
 
 def quantised(x: Tensor) -> tuple[Tensor, Tensor]:

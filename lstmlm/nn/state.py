@@ -37,6 +37,10 @@ class State(NamedTuple):
         """Return the first `n_rows` rows."""
         return State(self.hidden[:, :n_rows], self.cell[:, :n_rows])
 
+    def row(self, number: int) -> "State":
+        """Return one row."""
+        return State(self.hidden[:, number : number + 1], self.cell[:, number : number + 1])
+
     def select(self, rows: Tensor) -> "State":
         """Return the rows of the given numbers, shape (K,), in their order."""
         return State(self.hidden[:, rows], self.cell[:, rows])
@@ -53,6 +57,10 @@ class State(NamedTuple):
         """Write another state's rows in place of the rows of the given numbers, shape (K,)."""
         self.hidden[:, rows] = state.hidden
         self.cell[:, rows] = state.cell
+
+    def equals(self, state: "State") -> bool:
+        """Return whether another state is the same."""
+        return torch.equal(self.hidden, state.hidden) and torch.equal(self.cell, state.cell)
 
     def detach(self) -> "State":
         """Return the state cut off from the graph that computed it."""

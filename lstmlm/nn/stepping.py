@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lstmlm.nn.int8 import Int8Rows
+from lstmlm.nn.processors import has_avx512
 from lstmlm.nn.threads import one_thread
 
 MANY_WEIGHTS = 1 << 16  # of a matrix, from which numpy's product with a single row is faster
-
 MOST_WEIGHTS = 3 << 19  # of a matrix, up to which one thread is enough
+FEW_ROWS = 32  # whose product is taken the other way round
 MANY_GATES = 512  # of a layer, whose matrices are so large then
 
 Weights = Tensor | Int8Rows  # shape (columns, inner)
@@ -48,8 +49,11 @@ def product(
         return weight.product(x, bias)
     large = weight if beside is None else beside
     n_weights = 0 if isinstance(large, Int8Rows) else large.numel()
-    if n_weights < MANY_WEIGHTS or not _is_one_row(x):
+    if n_weights < MANY_WEIGHTS or not _are_few_rows(x):
         return F.linear(x, weight, bias)
+    if len(x) > 1:
+        turned = torch.mm(weight, x.T).T.contiguous()
+        return turned if bias is None else turned.add_(bias)
     with nullcontext() if n_weights >= MOST_WEIGHTS else one_thread:
         found: NDArray[np.floating] = weight.detach().numpy().dot(x.detach().numpy()[0])
     if bias is not None:
@@ -58,9 +62,14 @@ def product(
 
 
 def _is_one_row(x: Tensor) -> bool:
+    return len(x) == 1 and _are_few_rows(x)
+
+
+def _are_few_rows(x: Tensor) -> bool:
+    """Return whether `product` knows a quicker way: for a single row, without AVX-512 for some."""
     return (
-        len(x) == 1
-        and x.ndim == 2
+        x.ndim == 2
+        and 1 <= len(x) <= (1 if has_avx512() else FEW_ROWS)
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_grad_enabled()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lstmlm.continuing import RowWeights, SingleRow, has_row_weights
+from lstmlm.decoding import Beginnings
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
 from lstmlm.scoring import inference
@@ -46,6 +47,20 @@ class Reader:
         with inference(self.model):
             ids = torch.full((1, 1), END, device=self.model.device)
             return self.model.read(ids, self.model.zero_state(1))[1]
+
+    def beginnings(self, state: State) -> Beginnings:
+        """Return beginnings from a state of one row; those of the state before this are forgotten.
+
+        They know what was read for someone who is typing a word.
+        """
+        known = self._latest.get("beginnings")
+        if known is None or not known.state.equals(state):
+            known = self._latest["beginnings"] = Beginnings(self.model, self.tokenizer, state)
+        return known
+
+    @cached_property
+    def _latest(self) -> dict[str, Beginnings]:
+        return {}
 
     def read(self, texts: list[Ids], state: State) -> tuple[list[NDArray[np.float32]], State]:
         """Read on, each row its own ids.

@@ -173,11 +173,9 @@ class Sessions:
         """
         check_suggestions(n, unit)
         (row,) = self._rows([stream])
-        reader, text = self._reader, self._incoming[row].held
-        state = self._states_of([row])
-        return suggest(
-            reader.model, reader.tokenizer, state, text, n, unit=unit, max_new_tokens=max_new_tokens
-        )
+        beginnings = self._reader.beginnings(self._states_of([row]))
+        held = self._incoming[row].held
+        return suggest(beginnings, held, n, unit=unit, max_new_tokens=max_new_tokens)
 
     def _rows(self, streams: Iterable[int], *, closed_too: bool = False) -> list[int]:
         rows = list(dict.fromkeys(streams))  # one that is named twice moves once
