@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lstmlm.config import Rule
 from lstmlm.decoding.beginnings import Beginnings, Reading
-from lstmlm.decoding.openings import Places, openings, read_openings
+from lstmlm.decoding.openings import Opening, Places, openings, read_openings
 from lstmlm.nn.threads import one_thread
 from lstmlm.text import END, FOREIGN, UNKNOWN, WHITE_SPACE, CharClass, Tokenizer, char_class
 
@@ -100,15 +100,17 @@ class _Search:
         ranked = sorted(self.found.items(), key=lambda one: -one[1])
         return [Completion(*one) for one in ranked[: self.n]]
 
-    def may_gain(self, one: _Growing) -> bool:
-        """Return whether what goes on from there can still be among the n likeliest."""
-        return one.log_prob > self._least
-
     @property
-    def _least(self) -> float:
+    def least(self) -> float:
+        """What a log-probability must exceed to be among the n highest."""
         if len(self.found) < self.n:
             return -math.inf
         return sorted(self.found.values())[-self.n]
+
+    def may_gain(self, live: list[_Growing]) -> list[_Growing]:
+        """Return what can still go on to one of the n likeliest."""
+        least = self.least
+        return [one for one in live if one.log_prob > least]
 
 
 def check_suggestions(n: object, unit: object) -> None:
@@ -167,8 +169,8 @@ def suggest(
         one_word = unit == "word" and tokenizer.kind == "word"
         ending = _ending(tokenizer, unit).to(beginnings.model.device)
         for n_tokens in range(1, max_new_tokens + 1):
-            live = _without_ended(live, search, unit, one_word=one_word)[:n_beams]
-            live = [one for one in live if search.may_gain(one)]
+            live = _without_ended(live, search, unit, one_word=one_word)
+            live = search.may_gain(live[:n_beams])
             if n_tokens == max_new_tokens or not live:
                 break
             live = _read_on(beginnings, live, ending, search, 2 * n_beams)
@@ -179,17 +181,26 @@ def suggest(
 
 def _first(places: Places, tokenizer: Tokenizer, most: int, *, glue: bytes) -> list[_Growing]:
     """Return what a first id can make of each opening, the likeliest first."""
-    pieces, whole = tokenizer.lexicon.pieces, float(np.logaddexp.reduce(places.masses))
-    found: list[_Growing] = []
-    for way, reading in zip(places.openings, places.readings, strict=True):
+    whole, found = float(np.logaddexp.reduce(places.masses)), list[tuple[float, int, int]]()
+    for row, (way, reading) in enumerate(zip(places.openings, places.readings, strict=True)):
         following = cast(Tensor, reading.following)
         ids = torch.tensor(tokenizer.lexicon.longer(way.begun), device=following.device)
         values, at = following[ids].topk(min(most, len(ids)))
         values = values.double() + (reading.log_prob - whole)
-        before, n_begun = b"" if way.begun else glue, len(way.begun)
-        for value, token in zip(values.tolist(), ids[at].tolist(), strict=True):
-            found.append(_Growing(before + pieces[token][n_begun:], value, reading, token))
-    return sorted(found, key=lambda one: -one.log_prob)[:most]
+        likeliest = zip(values.tolist(), ids[at].tolist(), strict=True)
+        found += [(value, row, token) for value, token in likeliest]
+    return [
+        _Growing(
+            _rest(places.openings[row], token, tokenizer, glue), value, places.readings[row], token
+        )
+        for value, row, token in sorted(found, key=lambda one: -one[0])[:most]
+    ]
+
+
+def _rest(way: Opening, token: int, tokenizer: Tokenizer, glue: bytes) -> bytes:
+    """Return what an id adds to a text: of one that has begun, what is left of it."""
+    piece = tokenizer.lexicon.pieces[token]
+    return piece[len(way.begun) :] if way.begun else glue + piece
 
 
 def _without_ended(
@@ -216,7 +227,7 @@ def _read_on(
     """
     grown: list[_Growing] = []
     for start in range(0, len(live), AT_A_TIME):
-        part = [one for one in live[start : start + AT_A_TIME] if search.may_gain(one)]
+        part = search.may_gain(live[start : start + AT_A_TIME])
         if not part:
             break
         readings = beginnings.read_next([(one.reading, one.token) for one in part])
@@ -243,9 +254,9 @@ def _grown(
     before = torch.tensor([[one.log_prob] for one in live], device=ends.device)
     scores = following.masked_fill_(ends, -math.inf).add_(before)
     values, places = scores.flatten().topk(min(most, scores.numel()))
-    grown: list[_Growing] = []
+    grown, least = list[_Growing](), search.least
     for value, place in zip(values.tolist(), places.tolist(), strict=True):
-        if value == -math.inf:
+        if value <= least:
             break
         row, token = divmod(place, scores.shape[1])
         piece = tokenizer.glue + tokenizer.lexicon.pieces[token]

@@ -4,7 +4,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from enum import IntEnum, auto
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class CharClass(IntEnum):
     OTHER = auto()
 
 
+@lru_cache(maxsize=4_096)
 def char_class(character: str) -> CharClass:
     """Return what a character is to a word: letters, marks, digits and apostrophes are of it."""
     if character in WHITE_SPACE:
