@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from inspect import unwrap
 
 import torch
 
@@ -18,7 +19,20 @@ SLOW_RATE = 0.1  # share of the rate at which what a module calls slow learns
 WARM_UP_STEPS = 50  # of a training without an end
 
 
-def make_optimiser(model: RecurrentLM, config: TrainConfig) -> torch.optim.AdamW:
+class AdamW(torch.optim.AdamW):
+    """torch's, without its compiler: nothing here is compiled, and to import it takes seconds.
+
+    torch wraps these methods in what imports it, a process's first fit of all would wait for it.
+    """
+
+    add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+    load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+    state_dict = unwrap(torch.optim.AdamW.state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+    zero_grad = unwrap(torch.optim.AdamW.zero_grad)
+
+
+def make_optimiser(model: RecurrentLM, config: TrainConfig) -> AdamW:
     """Return AdamW (Loshchilov and Hutter 2019); biases don't decay.
 
     beta2 is 0.99: trainings of a few thousand steps need a shorter memory than the usual 0.999.
@@ -35,7 +49,7 @@ def make_optimiser(model: RecurrentLM, config: TrainConfig) -> torch.optim.AdamW
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "share": 1.0},
         {"params": slow, "weight_decay": decay, "share": SLOW_RATE},
     ]
-    return torch.optim.AdamW(groups, lr=float(config.learning_rate), betas=(0.9, 0.99), fused=True)
+    return AdamW(groups, lr=float(config.learning_rate), betas=(0.9, 0.99), fused=True)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

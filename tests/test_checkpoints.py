@@ -66,7 +66,7 @@ def record(lm: LSTMLanguageModel) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"tokenizer": "char", "early_stopping": True, "max_epochs": 12},
+        {"tokenizer": "char", "early_stopping": True, "max_epochs": 6},
         {
             "tokenizer": "word",
             "context": "stream",
@@ -74,7 +74,7 @@ def record(lm: LSTMLanguageModel) -> list[tuple[object, ...]]:
             "output": "adaptive",
             "dropout_weight": 0.3,
             "temporal_penalty": 1.0,
-            "max_epochs": 12,
+            "max_epochs": 6,
         },
     ],
     ids=["documents", "stream"],

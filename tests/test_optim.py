@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,7 @@ from lstmlm.optim import (
     FINAL_RATE,
     FULL_STEPS,
     WARM_UP,
+    AdamW,
     make_optimiser,
     rate_at,
     scale_and_clip,
@@ -140,3 +144,32 @@ def test_the_rows_of_a_large_vocabulary_learn_at_half_the_rate(vocab_size, share
 
 def _optimiser(model: RecurrentLM, **pace: float) -> torch.optim.AdamW:
     return make_optimiser(model, TrainConfig(**{"learning_rate": 0.1, "weight_decay": 0} | pace))
+
+
+def test_the_steps_are_those_of_torchs_adamw():
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4)) for _ in range(2)]
+    settings = {"lr": 0.1, "betas": (0.9, 0.99), "weight_decay": 0.2, "fused": True}
+    ours, torchs = AdamW([weights[0]], **settings), torch.optim.AdamW([weights[1]], **settings)
+    for step in range(4):
+        if step == 2:  # what was kept goes on
+            state = ours.state_dict()
+            ours = AdamW([weights[0]], **settings)
+            ours.load_state_dict(state)
+        for weight, optimiser in zip(weights, (ours, torchs), strict=True):
+            optimiser.zero_grad()
+            (weight**3).sum().backward()
+            optimiser.step()
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0].detach(), torch.linspace(-1, 1, 12).reshape(3, 4))
+
+
+def test_a_fit_does_not_wait_for_torchs_compiler():
+    script = """
+import sys
+from lstmlm import LSTMLanguageModel
+
+lm = LSTMLanguageModel(tokenizer="char", max_epochs=1, hidden_size=8).fit(["ab"] * 9)
+lm.partial_fit(["ba"])
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
