@@ -87,12 +87,11 @@ def test_dropout_follows_how_much_text_a_weight_has():
     assert model(20_000_000, 33_278, max_epochs=6).dropout < 0.1
 
 
-def test_neighbours_are_counted_for_a_text_that_is_read_a_few_times():
-    assert wants_first_rows(10_000, None, 3.4)
-    assert wants_first_rows(10_000, 600.0, 1)
-    assert not wants_first_rows(10_000, None, 6)
-    assert not wants_first_rows(10_000, 5.0, 1)  # it takes some seconds
-    assert not wants_first_rows(60, None, 1)  # of characters
+def test_neighbours_are_counted_where_there_are_words_and_time():
+    assert wants_first_rows(10_000, None)
+    assert wants_first_rows(10_000, 600.0)
+    assert not wants_first_rows(10_000, 5.0)  # it takes some seconds
+    assert not wants_first_rows(60, None)  # of characters
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from lstmlm.batches import Corpus
 from lstmlm.config import AUTO, ModelConfig
-from lstmlm.defaults import Circumstances, passes, resolve, resolve_text, wants_first_rows
+from lstmlm.defaults import Circumstances, resolve, resolve_text, wants_first_rows
 from lstmlm.errors import ParameterError, TextError
 from lstmlm.fitting.cooccurrence import first_rows, log_frequencies
 from lstmlm.fitting.network import (
@@ -46,7 +46,6 @@ class PreparedText:
     plan: Plan
     corpus: Corpus
     heldout: Corpus | None
-    n_passes: float  # over the text, as guessed
 
 
 def prepared_text(
@@ -78,8 +77,8 @@ def prepared_text(
     heldout = _validation_corpus(validation, tokenizer, folder)
     if pairs:
         corpus, heldout = corpus.as_pairs(), heldout and heldout.as_pairs()
-    plan, n_passes = _settled(plan, corpus, tokenizer.vocab_size, device)
-    return PreparedText(tokenizer, plan, corpus, heldout, n_passes)
+    plan = _settled(plan, corpus, tokenizer.vocab_size, device)
+    return PreparedText(tokenizer, plan, corpus, heldout)
 
 
 def _continued(plan: Plan, start: Fitted) -> Plan:
@@ -137,10 +136,8 @@ def _validation_corpus(
     return corpus
 
 
-def _settled(
-    plan: Plan, corpus: Corpus, vocab_size: int, device: torch.device
-) -> tuple[Plan, float]:
-    """Replace every ``"auto"``; say how often the text will be read, too."""
+def _settled(plan: Plan, corpus: Corpus, vocab_size: int, device: torch.device) -> Plan:
+    """Replace every ``"auto"``."""
     case = Circumstances(
         n_tokens=corpus.n_read,
         vocab_size=vocab_size,
@@ -152,7 +149,7 @@ def _settled(
     model, train = resolve(plan.model, plan.train, case)
     if getattr(model, "attention", False) and int(train.bptt_length) < corpus.longest:
         train = replace(train, bptt_length=corpus.longest)  # what is looked back at is read with it
-    return replace(plan, model=model, train=train), passes(model, train, case)
+    return replace(plan, model=model, train=train)
 
 
 def arranged(text: PreparedText, seed: int) -> PreparedText:
@@ -174,7 +171,7 @@ def first_model(text: PreparedText, seed: int, start: Fitted | None) -> Recurren
         model, sample = build(architecture, seed), text.corpus.sample(COUNTED_TOKENS)
         targets = text.corpus.counted_part.sample(COUNTED_TOKENS)
         model.head.expect(log_frequencies(targets, model.vocab_size))
-        if wants_first_rows(model.vocab_size, text.plan.train.max_seconds, text.n_passes):
+        if wants_first_rows(model.vocab_size, text.plan.train.max_seconds):
             model.embed(first_rows(sample, model.vocab_size, model.embedding_dim, seed=seed))
         return model
     kept = start.module
