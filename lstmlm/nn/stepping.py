@@ -52,8 +52,10 @@ def product(
     if n_weights < MANY_WEIGHTS or not _are_few_rows(x):
         return F.linear(x, weight, bias)
     if len(x) > 1:
-        turned = torch.mm(weight, x.T).T.contiguous()
-        return turned if bias is None else turned.add_(bias)
+        turned = torch.mm(weight, x.T).T
+        if bias is None:
+            return turned.contiguous()
+        return torch.add(turned, bias, out=turned.new_empty(turned.shape))
     with nullcontext() if n_weights >= MOST_WEIGHTS else one_thread:
         found: NDArray[np.floating] = weight.detach().numpy().dot(x.detach().numpy()[0])
     if bias is not None:
