@@ -20,9 +20,10 @@ WARM_UP_STEPS = 50  # of a training without an end
 
 
 class AdamW(torch.optim.AdamW):
-    """torch's, without its compiler: nothing here is compiled, and to import it takes seconds.
+    """torch's, without its compiler: nothing here is compiled, and importing it takes seconds.
 
-    torch wraps these methods in what imports it, a process's first fit of all would wait for it.
+    torch wraps these methods in what imports the compiler when one of them is first called, so that
+    the first fit of each process would wait for it.
     """
 
     add_param_group = unwrap(torch.optim.AdamW.add_param_group)

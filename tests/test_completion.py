@@ -14,6 +14,7 @@ from tiny import ENGLISH, TEXTS, fitted, unfitted
 from lstmlm import LSTMLanguageModel, ParameterError, TextTypeError
 from lstmlm.decoding.beginnings import MOST_KEPT
 from lstmlm.decoding.openings import openings
+from lstmlm.model import RecurrentLM
 from lstmlm.text import END, UNKNOWN, CharClass, char_class, given_and_held, readable
 
 KINDS = ["bpe", "char", "word"]
@@ -223,19 +224,24 @@ def test_what_was_read_for_a_letter_before_changes_nothing(tokenizer, unit):
         )
 
 
-def test_a_letter_more_is_read_without_what_is_known(monkeypatch):
-    lm = fitted(tokenizer="char")
-    session, read = lm.session(), []
-    forward = type(lm.module_).forward
-    monkeypatch.setattr(
-        type(lm.module_), "forward",
-        lambda model, ids, state: read.append(ids.shape[0]) or forward(model, ids, state),
-    )  # fmt: skip
-    session.feed("the c")
-    session.complete(4)
-    n_first = sum(read)
-    session.complete(4)
-    assert sum(read) < 2 * n_first
+def test_for_a_letter_more_less_is_read_than_by_one_who_knows_nothing(monkeypatch):
+    network, n_read = RecurrentLM.read, 0
+
+    def read(model, ids, *others, **options):
+        nonlocal n_read
+        n_read += ids.numel()
+        return network(model, ids, *others, **options)
+
+    monkeypatch.setattr(RecurrentLM, "read", read)
+    typing, counts = words_of_english().session(), []
+    typing.feed("the ho")
+    typing.complete(4)
+    typing.feed("u")
+    for session in (typing, words_of_english().session(typing.state)):
+        n_read = 0
+        session.complete(4)
+        counts.append(n_read)
+    assert counts[0] < counts[1]
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "char"])
