@@ -8,7 +8,7 @@ once, and the state stays in numpy's arrays.
 import math
 from bisect import bisect
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.choosing import HeadScores, Logits, Scores, edges_of
 from lstmlm.nn.heads import AdaptiveSoftmax, Head
-from lstmlm.nn.int8 import MOST_TERMS, Int8Matrix, Int8Rows, quantised_row, whole_sums
-from lstmlm.nn.processors import has_int8_products
+from lstmlm.nn.int8 import Int8Matrix, Int8Rows, sums_of_row, whole_row
 from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
 from lstmlm.nn.stepping import MOST_WEIGHTS, Weights, gru_row, lstm_row
 from lstmlm.nn.threads import one_thread
+from lstmlm.scoring import inference
 
 Row = NDArray[Any]  # shape (D,)
 Product = Callable[[Row], Row]
@@ -50,6 +50,10 @@ class ManyRows:
 
     def __init__(self, model: RecurrentLM, features: Tensor, state: State) -> None:
         self._model, self.features, self.state = model, features, state
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Return the settings of torch's under which rows are read and their `scores` asked."""
+        return inference(self._model)
 
     @property
     def scores(self) -> Scores:
@@ -135,6 +139,10 @@ class SingleRow:
         if self._seen is None:
             self._seen = self._weights.project(self._hidden[-1])
         return self._seen
+
+    def computing(self) -> AbstractContextManager[None]:
+        """See `ManyRows.computing`; numpy needs no settings."""
+        return nullcontext()
 
     @property
     def scores(self) -> "SingleRow":
@@ -313,27 +321,13 @@ def _product(
 
 
 def _int8_product(rows: Int8Rows, bias: Row | None) -> Product:
-    """Return what `Int8Rows.product` does, for a row of float32.
-
-    Where a processor doesn't multiply int8, the whole numbers of a small matrix are kept as floats:
-    making them anew for each token took three times as long as adding up their products.
-    """
-    values, scales = rows.values, rows.scales.numpy()
-    narrow = values.shape[1] <= MOST_TERMS
-    if narrow and values.numel() < MOST_WEIGHTS and not has_int8_products():
-        floats = values.float().numpy()
-
-        def sums(q: NDArray[np.int8]) -> Row:
-            with one_thread:
-                return cast(Row, floats.dot(q[0].astype(np.float32)))
-    else:
-
-        def sums(q: NDArray[np.int8]) -> Row:
-            return cast(Row, whole_sums(torch.from_numpy(q), values).numpy()[0])
+    """Return what `Int8Rows.product` does, for a row of float32."""
+    sums, scales = sums_of_row(rows.values), rows.scales.numpy()
 
     def multiply(x: Row) -> Row:
-        q, scale = quantised_row(x)
-        found: Row = sums(q) * scales
+        whole, scale = whole_row(x)
+        found: Row = sums(whole)
+        found *= scales
         found *= scale
         if bias is not None:
             found += bias

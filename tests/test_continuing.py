@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
-from tiny import network
+from tiny import int8_by, network
 
 from lstmlm.continuing import TURN_AFTER, ManyRows, RowWeights, SingleRow, rows_to_continue
 from lstmlm.model import RecurrentLM
@@ -33,7 +33,7 @@ def in_int8(model: RecurrentLM, **architecture) -> RecurrentLM:
     return model.quantize(into=network(**SIZES | architecture, quantized=True)).eval()
 
 
-@pytest.mark.parametrize("kind", ["float32", "int8", "int8 by floats"])
+@pytest.mark.parametrize("kind", ["float32", "instructions", "NumKong", "floats"])
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head["output"])
 @pytest.mark.parametrize("body", BODIES, ids=["projected", "untied, scaled", "as wide"])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: " ".join(cell.values()))
@@ -42,7 +42,7 @@ def test_a_single_row_has_the_scores_of_one_of_many(cell, body, head, kind, monk
     model = small_network(**architecture)
     if int8:
         model = in_int8(model, **architecture)
-        monkeypatch.setattr("lstmlm.continuing.has_int8_products", lambda: kind == "int8")
+        int8_by(kind, monkeypatch)
     ids = np.random.default_rng(0).integers(0, 700, (2, 12))
     with inference(model):
         features, state = model.begin(torch.zeros(2, 1, dtype=torch.int64))

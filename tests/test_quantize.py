@@ -8,10 +8,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from tiny import ENGLISH, TEXTS, fitted
+from tiny import ENGLISH, TEXTS, fitted, int8_by
 
 from lstmlm import LSTMLanguageModel, ModelFolderError, ParameterError
-from lstmlm.nn.int8 import Int8Matrix, quantised, whole_sums
+from lstmlm.nn.int8 import Int8Matrix, quantised, sums_of_row, whole_sums
 
 KINDS = [
     {"cell": "lstm", "output": "softmax"},
@@ -64,6 +64,25 @@ def test_sums_are_whole_on_every_processor(n, width, columns, in_int8, monkeypat
     values[1, -1] = 126
     exact = (q.long() @ values.long().T).float()
     assert torch.equal(whole_sums(q, values).float(), exact)
+
+
+@pytest.mark.parametrize("way", ["instructions", "NumKong", "floats", "blocks"])
+@pytest.mark.parametrize(
+    ("width", "columns"), [(40, 30), (200, 3_001), (650, 17), (16, 16), (1, 1), (1_500, 500)]
+)
+def test_sums_of_a_row_are_whole_whatever_multiplies_it(width, columns, way, monkeypatch):
+    int8_by(way, monkeypatch)
+    generator = torch.Generator().manual_seed(0)
+    q, values = (
+        torch.randint(-127, 128, (rows, width), dtype=torch.int8, generator=generator)
+        for rows in (1, columns)
+    )
+    q[0], values[:2] = -127, 127  # the largest sum there is
+    values[-1, -1] = 126
+    sums = sums_of_row(values)
+    for row in (q[0], q[0], -q[0]):
+        exact = (values.double() @ row.double()).float()
+        np.testing.assert_array_equal(sums(row.float().numpy()), exact)
 
 
 def test_figures_are_near_those_of_the_model(lm, small):

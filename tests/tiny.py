@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 
 from lstmlm import LSTMLanguageModel
@@ -62,3 +63,14 @@ def network(seed: int = 0, **architecture: Any) -> RecurrentLM:
         for parameter in model.parameters():
             parameter.normal_(std=0.7, generator=generator)
     return model.eval()
+
+
+def int8_by(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a row in int8 be multiplied by "instructions", "NumKong", kept "floats" or "blocks"."""
+    monkeypatch.setattr("lstmlm.nn.int8.has_int8_products", lambda: way == "instructions")
+    if way == "NumKong":
+        pytest.importorskip("numkong")
+    else:
+        monkeypatch.setattr("lstmlm.nn.int8.numkong", None)
+    if way == "blocks":
+        monkeypatch.setattr("lstmlm.nn.int8.MANY_WEIGHTS", 0)

@@ -112,7 +112,7 @@ def read_openings(beginnings: Beginnings, ways: list[Opening]) -> Places:
         if way.begun:
             following = cast(Tensor, readings[row].following)
             longer = beginnings.tokenizer.lexicon.longer(way.begun)
-            ids = torch.tensor(longer, device=following.device)
+            ids = torch.from_numpy(longer).to(following.device)
             masses[row] += float(following[ids].double().logsumexp(0))
     return Places(ways, readings, masses)
 

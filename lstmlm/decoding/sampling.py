@@ -132,12 +132,13 @@ def generate_ids(
     with inference(model):
         text = rows_to_continue(model, *read_prompts(model, prompts), short=without is not None)
     for n_new in range(max_new_tokens):
-        with inference(model):
+        left_out = without if n_new or allow is None else None
+        with inference(model) if left_out is None else text.computing():
             if n_new:
                 text.read(ids)
-            if without is not None and (n_new or allow is None):
+            if left_out is not None:
                 numbers = draw.numbers(live) if draw else None
-                step = Step(live, *choose(text.scores, numbers, without))
+                step = Step(live, *choose(text.scores, numbers, left_out))
             else:
                 scores = log_probs = model.head.log_probs(text.features)
                 rows = live.tolist()

@@ -19,6 +19,7 @@ from lstmlm.config import Rule
 from lstmlm.decoding.beginnings import Beginnings, Reading
 from lstmlm.decoding.openings import Opening, Places, openings, read_openings
 from lstmlm.nn.threads import one_thread
+from lstmlm.scoring import inference
 from lstmlm.text import END, FOREIGN, UNKNOWN, WHITE_SPACE, CharClass, Tokenizer, char_class
 
 Unit = Literal["token", "word", "line"]
@@ -158,7 +159,7 @@ def suggest(
     search = _Search(n, wanted, of_tokens=unit == "token")
     if tokenizer.kind == FOREIGN:
         return _next_of_foreign(beginnings, text, search)
-    with one_thread:  # of numpy's, for which torch's would wait
+    with one_thread, inference(beginnings.model):  # of numpy's, for which torch's would wait
         places = read_openings(beginnings, openings(tokenizer, text))
         n_beams = max(num_beams, MIN_BEAMS, 2 * n)
         live = _first(places, tokenizer, 2 * n_beams, glue=tokenizer.glue if text else b"")
@@ -184,7 +185,7 @@ def _first(places: Places, tokenizer: Tokenizer, most: int, *, glue: bytes) -> l
     whole, found = float(np.logaddexp.reduce(places.masses)), list[tuple[float, int, int]]()
     for row, (way, reading) in enumerate(zip(places.openings, places.readings, strict=True)):
         following = cast(Tensor, reading.following)
-        ids = torch.tensor(tokenizer.lexicon.longer(way.begun), device=following.device)
+        ids = torch.from_numpy(tokenizer.lexicon.longer(way.begun)).to(following.device)
         values, at = following[ids].topk(min(most, len(ids)))
         values = values.double() + (reading.log_prob - whole)
         likeliest = zip(values.tolist(), ids[at].tolist(), strict=True)
@@ -267,8 +268,8 @@ def _grown(
 def _ending(tokenizer: Tokenizer, unit: Unit) -> Tensor:
     """Return which ids end a suggestion, by the class of its last character, shape (classes, V)."""
     if unit == "word":
-        return torch.tensor(tokenizer.lexicon.ending)
-    ending = torch.tensor(tokenizer.lexicon.line_ending)
+        return torch.from_numpy(tokenizer.lexicon.ending)
+    ending = torch.from_numpy(tokenizer.lexicon.line_ending)
     return ending.expand(max(CharClass) + 1, -1)
 
 

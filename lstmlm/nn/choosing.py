@@ -168,7 +168,8 @@ def _drawn(
         What is left of the numbers: where in the column's share they lie, from 0 up to 1.
     """
     most = found.max(1)
-    shares = np.exp(found - most[:, np.newaxis])
+    shares = found - most[:, np.newaxis]
+    np.exp(shares, out=shares)
     lost = np.zeros(len(found))
     for token in without:
         lost += shares[:, token]
