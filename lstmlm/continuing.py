@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.choosing import HeadScores, Logits, Scores, edges_of
 from lstmlm.nn.heads import AdaptiveSoftmax, Head
-from lstmlm.nn.int8 import Int8Matrix, Int8Rows, sums_of_row, whole_row
+from lstmlm.nn.int8 import Int8Matrix, Int8Rows, whole_row
 from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
 from lstmlm.nn.stepping import MOST_WEIGHTS, Weights, gru_row, lstm_row
@@ -322,7 +322,7 @@ def _product(
 
 def _int8_product(rows: Int8Rows, bias: Row | None) -> Product:
     """Return what `Int8Rows.product` does, for a row of float32."""
-    sums, scales = sums_of_row(rows.values), rows.scales.numpy()
+    sums, scales = rows.sums_of_row(), rows.scales.numpy()
 
     def multiply(x: Row) -> Row:
         whole, scale = whole_row(x)

@@ -85,6 +85,17 @@ def test_sums_of_a_row_are_whole_whatever_multiplies_it(width, columns, way, mon
         np.testing.assert_array_equal(sums(row.float().numpy()), exact)
 
 
+def test_what_is_laid_out_for_rows_is_kept_until_the_weights_change(monkeypatch):
+    int8_by("NumKong", monkeypatch)
+    matrix, part = Int8Matrix(30, 40).take(torch.eye(30, 40)), slice(5, 20)
+    sums = matrix.rows[part].sums_of_row()
+    assert matrix.rows[part].sums_of_row() is sums is not matrix.rows[:15].sums_of_row()
+    assert matrix.rows[2:][3:18].sums_of_row() is sums
+    matrix.take(torch.eye(30, 40).flip(0))
+    x = np.arange(40, dtype=np.float32)
+    np.testing.assert_array_equal(matrix.rows[part].sums_of_row()(x), 127 * x[24:9:-1])
+
+
 def test_figures_are_near_those_of_the_model(lm, small):
     assert small.perplexity(TEXTS) == pytest.approx(lm.perplexity(TEXTS), rel=0.02)
     for one, other in zip(small.pipe(TEXTS), lm.pipe(TEXTS), strict=True):

@@ -17,6 +17,7 @@ NumKong, where it is installed: its vectors hold four times as many weights as f
 
 from collections.abc import Callable
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -32,13 +33,14 @@ except ImportError:
     numkong = None  # type: ignore[assignment]
 
 Row = NDArray[np.float32]  # shape (D,)
+Sums = Callable[[Row], Row]  # of a row's products with other rows
 
 LARGEST = 127  # -128 is left out: the range is symmetric
 LEAST_SCALE = 1e-12  # of a row of zeros
 MOST_TERMS = (1 << 24) // LARGEST**2  # whose sum is whole in float32
 BLOCK_WEIGHTS = 1 << 19  # that are made floats at a time,
 BLOCK_OF_ROW = 1 << 17  # and fewer for a single row, for which they must be quick to read again
-MANY_WEIGHTS = 3 << 19  # of which no floats are kept
+MOST_FLOATS = 3 << 19  # that are kept of weights
 PACKED = 16  # rows and columns of which NumKong's quick products are multiples
 
 
@@ -51,15 +53,20 @@ class Int8Rows:
         q of each row.
     scales : Tensor, shape (V,)
         s of each row.
+    of : Int8Matrix
+        The matrix that they are rows of.
+    begin : int
+        From which row of it on.
     """
 
-    __slots__ = ("scales", "values")
+    __slots__ = ("begin", "of", "scales", "values")
 
-    def __init__(self, values: Tensor, scales: Tensor) -> None:
-        self.values, self.scales = values, scales
+    def __init__(self, values: Tensor, scales: Tensor, of: "Int8Matrix", begin: int = 0) -> None:
+        self.values, self.scales, self.of, self.begin = values, scales, of, begin
 
     def __getitem__(self, rows: slice) -> "Int8Rows":
-        return Int8Rows(self.values[rows], self.scales[rows])
+        begin = self.begin + rows.indices(len(self))[0]
+        return Int8Rows(self.values[rows], self.scales[rows], self.of, begin)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -71,6 +78,16 @@ class Int8Rows:
         if bias is not None:
             found += bias
         return found if x.ndim == 2 else found.reshape(*x.shape[:-1], len(self))
+
+    def sums_of_row(self) -> Sums:
+        """See `sums_of_row`; what it lays out anew is kept for as long as the matrix is."""
+        if has_int8_products() or numkong is None:
+            return sums_of_row(self.values)
+        kept, version = _PACKED.setdefault(self.of, {}), self.values._version
+        place = self.begin, len(self)
+        if place not in kept or kept[place][0] != version:  # somebody changed the weights
+            kept[place] = version, sums_of_row(self.values)
+        return kept[place][1]
 
     def chosen(self, x: Tensor, rows: Tensor) -> Tensor:
         """Return, for each row of x, shape (N, D), its product with one row, shape (N,)."""
@@ -106,7 +123,7 @@ class Int8Matrix(nn.Module):
     @property
     def rows(self) -> Int8Rows:
         """All of them."""
-        return Int8Rows(self.values, self.scales)
+        return Int8Rows(self.values, self.scales, self)
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """See `Int8Rows.product`."""
@@ -115,6 +132,10 @@ class Int8Matrix(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return the rows of ids, of any shape: as an embedding does."""
         return self.values[ids] * self.scales[ids].unsqueeze(-1)
+
+
+_PACKED: WeakKeyDictionary[Int8Matrix, dict[tuple[int, int], tuple[int, Sums]]]
+_PACKED = WeakKeyDictionary()  # of a matrix, by the place of its rows
 
 
 def whole_sums(q: Tensor, values: Tensor) -> Tensor:
@@ -139,7 +160,7 @@ def whole_sums(q: Tensor, values: Tensor) -> Tensor:
     return torch.cat([x @ block.to(kind).T for block in blocks], dim=1).float()
 
 
-def sums_of_row(values: Tensor) -> Callable[[Row], Row]:
+def sums_of_row(values: Tensor) -> Sums:
     """Return what multiplies whole rows of numbers with a row of them, again and again.
 
     Parameters
@@ -157,7 +178,7 @@ def sums_of_row(values: Tensor) -> Callable[[Row], Row]:
         return lambda whole: torch._int_mm(_int8_row(whole), by_torch).float().numpy()[0]
     if numkong is not None:
         return _packed(values.numpy())
-    if values.numel() >= MANY_WEIGHTS or values.shape[1] > MOST_TERMS:
+    if values.numel() >= MOST_FLOATS or values.shape[1] > MOST_TERMS:
         return lambda whole: whole_sums(_int8_row(whole), values).numpy()[0]
     floats = values.float().numpy()  # making them anew took three times as long as the sums
 
@@ -169,7 +190,7 @@ def sums_of_row(values: Tensor) -> Callable[[Row], Row]:
     return sums
 
 
-def _packed(values: NDArray[np.int8]) -> Callable[[Row], Row]:
+def _packed(values: NDArray[np.int8]) -> Sums:
     """Return `sums_of_row` by NumKong, which is quick where nothing is left over of its blocks."""
     n_rows, width = values.shape
     whole_width = -(-width // PACKED) * PACKED
