@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tiny import ENGLISH, TEXTS, fitted, unfitted
 
 from lstmlm import LSTMLanguageModel, ParameterError, TextTypeError
+from lstmlm.decoding import suggestions
 from lstmlm.decoding.beginnings import MOST_KEPT
 from lstmlm.decoding.openings import openings
 from lstmlm.model import RecurrentLM
@@ -257,6 +258,31 @@ def test_as_many_are_found_whether_few_are_read_at_a_time_or_all(tokenizer, monk
         for one, of_all in zip(found, everything, strict=True):  # a rare cut may be missing
             missing = math.exp(of_all.log_prob) - math.exp(one.log_prob)
             assert -1e-4 < missing < (least if tokenizer == "bpe" else 1e-4)
+
+
+@pytest.mark.parametrize("unit", ["word", "line"])
+def test_the_last_opening_suggests_the_same_read_later_or_at_once(unit, monkeypatch):
+    read, steps = suggestions.read_openings, []
+
+    def typed(*, allow_later: bool) -> list:
+        def read_openings(beginnings, ways, *, last_later):
+            places = read(beginnings, ways, last_later=last_later and allow_later)
+            steps.append(places.step)
+            return places
+
+        monkeypatch.setattr(suggestions, "read_openings", read_openings)
+        session, found = fitted(tokenizer="bpe").session(), []
+        for letter in "the dog sat on the h":
+            session.feed(letter)
+            found.append(session.complete(4, unit))
+        return found
+
+    for later, at_once in zip(typed(allow_later=True), typed(allow_later=False), strict=True):
+        assert [one.text for one in later] == [one.text for one in at_once]
+        assert [one.log_prob for one in later] == pytest.approx(
+            [one.log_prob for one in at_once], abs=1e-3
+        )
+    assert any(steps)
 
 
 @pytest.mark.parametrize("unit", ["word", "line"])

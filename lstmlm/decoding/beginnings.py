@@ -122,6 +122,11 @@ class Beginnings:
             for (one, token), known in zip(steps, found, strict=True)
         ]
 
+    def step_to(self, ids: Ids) -> tuple[Reading, int] | None:
+        """Return a step for `read_next` that leads to ids which are not known, if there is one."""
+        before = self._known(ids[:-1]) if ids and self._known(ids) is None else None
+        return None if before is None or before.following is None else (before, ids[-1])
+
     def _known(self, ids: Ids) -> Reading | None:
         found = self._now.get(ids) or self._before.get(ids)
         return found and self._keep(found)

@@ -49,14 +49,22 @@ class Places(NamedTuple):
     ----------
     openings : list of B Openings
     readings : list of B Readings
-        Of the openings' ids, and what follows.
+        Of the openings' ids, and what follows; of the last one only if `step` is None.
     masses : ndarray of float64, shape (B,)
         The log-probability of each opening together with what it says of the next id.
+    step : (Reading, int) or None
+        What is to be read on, and by which id, for the last opening.
     """
 
     openings: list[Opening]
     readings: list[Reading]
     masses: NDArray[np.float64]
+    step: tuple[Reading, int] | None = None
+
+    @property
+    def whole(self) -> float:
+        """The log-probability of all openings together."""
+        return float(np.logaddexp.reduce(self.masses))
 
 
 def openings(tokenizer: Tokenizer, text: str) -> list[Opening]:
@@ -103,18 +111,31 @@ def _inside_last(
     yield Opening(tuple(ids), begun)
 
 
-def read_openings(beginnings: Beginnings, ways: list[Opening]) -> Places:
-    """Read openings; what was read for the call before, and isn't of use for them, is forgotten."""
+def read_openings(
+    beginnings: Beginnings, ways: list[Opening], *, last_later: bool = False
+) -> Places:
+    """Read openings; what was read for the call before, and isn't of use for them, is forgotten.
+
+    With `last_later` the one that is cut at the text's end is left to be read with what comes
+    next, if a step leads to it: of someone who is typing it is the only one that isn't known.
+    """
     beginnings.forget()
-    readings = beginnings.follow(beginnings.read(way.ids for way in ways))
-    masses = np.array([one.log_prob for one in readings])
-    for row, way in enumerate(ways):
+    step = None
+    if last_later and not ways[-1].begun:
+        beginnings.follow(beginnings.read(way.ids for way in ways[:-1]))
+        step = beginnings.step_to(ways[-1].ids)
+    now = ways[:-1] if step else ways
+    readings = beginnings.follow(beginnings.read(way.ids for way in now))
+    masses = [one.log_prob for one in readings]
+    for row, way in enumerate(now):
         if way.begun:
             following = cast(Tensor, readings[row].following)
             longer = beginnings.tokenizer.lexicon.longer(way.begun)
             ids = torch.from_numpy(longer).to(following.device)
             masses[row] += float(following[ids].double().logsumexp(0))
-    return Places(ways, readings, masses)
+    if step:
+        masses.append(step[0].log_prob + float(cast(Tensor, step[0].following)[step[1]]))
+    return Places(ways, readings, np.array(masses), step)
 
 
 class Start(NamedTuple):
@@ -199,7 +220,7 @@ def _has_ended(places: Places, tokenizer: Tokenizer, text: str) -> bool:
     of = char_class(text[-1])
     if places.openings[-1].begun or of == CharClass.SPACE:
         return False
-    share = float(places.masses[-1] - np.logaddexp.reduce(places.masses))
+    share = float(places.masses[-1]) - places.whole
     if tokenizer.kind == "bpe" and of != CharClass.UNSPACED:
         following = cast(Tensor, places.readings[-1].following)
         ends = torch.tensor(tokenizer.lexicon.ending[of], device=following.device)
@@ -221,6 +242,5 @@ def log_probs_of(beginnings: Beginnings, text: str, ends: Sequence[str]) -> NDAr
     """
     encoded = beginnings.tokenizer.encode([text + end for end in ends])
     places = read_openings(beginnings, openings(beginnings.tokenizer, text))
-    whole = np.logaddexp.reduce(places.masses)
     readings = beginnings.read(tuple(ids.tolist()) for ids in encoded)
-    return np.array([one.log_prob - whole for one in readings])
+    return np.array([one.log_prob - places.whole for one in readings])

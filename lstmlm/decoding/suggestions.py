@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lstmlm.config import Rule
 from lstmlm.decoding.beginnings import Beginnings, Reading
-from lstmlm.decoding.openings import Opening, Places, openings, read_openings
+from lstmlm.decoding.openings import Opening, openings, read_openings
 from lstmlm.nn.threads import one_thread
 from lstmlm.scoring import inference
 from lstmlm.text import END, FOREIGN, UNKNOWN, WHITE_SPACE, CharClass, Tokenizer, char_class
@@ -28,7 +27,7 @@ _N_RULE = Rule(help="How many suggestions.", kind=int, low=1)
 _UNIT_RULE = Rule(help="What to suggest.", kind=str, choices=UNITS)
 COMPLETING = ("max_new_tokens", "num_beams", "bad_words", "choices")  # options of suggestions
 MIN_BEAMS = 16  # hypotheses that a search for suggestions keeps at least,
-AT_A_TIME = 6  # and reads side by side
+AT_A_TIME = 7  # and reads side by side: with the last opening eight
 
 
 class Completion(NamedTuple):
@@ -160,30 +159,53 @@ def suggest(
     if tokenizer.kind == FOREIGN:
         return _next_of_foreign(beginnings, text, search)
     with one_thread, inference(beginnings.model):  # of numpy's, for which torch's would wait
-        places = read_openings(beginnings, openings(tokenizer, text))
+        ways = openings(tokenizer, text)
+        later = unit != "token" and max_new_tokens > 1
+        places = read_openings(beginnings, ways, last_later=later)
         n_beams = max(num_beams, MIN_BEAMS, 2 * n)
-        live = _first(places, tokenizer, 2 * n_beams, glue=tokenizer.glue if text else b"")
+
+        def first(ways: list[Opening], readings: list[Reading]) -> list[_Growing]:
+            glue = tokenizer.glue if text else b""
+            found = _first(ways, readings, tokenizer, places.whole, 2 * n_beams, glue=glue)
+            return found if unit == "token" else _without_ended(found, search, unit, tokenizer)
+
+        live = first(ways[: len(places.readings)], places.readings)
         if unit == "token":
             for one in live:
                 search.add(one.data, one.log_prob)
             return search.best()
-        one_word = unit == "word" and tokenizer.kind == "word"
         ending = _ending(tokenizer, unit).to(beginnings.model.device)
+        last = places.step and _Last(places.step, lambda reading: first(ways[-1:], [reading]))
         for n_tokens in range(1, max_new_tokens + 1):
-            live = _without_ended(live, search, unit, one_word=one_word)
             live = search.may_gain(live[:n_beams])
-            if n_tokens == max_new_tokens or not live:
+            if n_tokens == max_new_tokens or not (live or last):
                 break
-            live = _read_on(beginnings, live, ending, search, 2 * n_beams)
+            live, last = _read_on(beginnings, live, last, ending, search, 2 * n_beams), None
+            live = _without_ended(live, search, unit, tokenizer)
         for one in live:
             search.add(one.data, one.log_prob)
     return search.best()
 
 
-def _first(places: Places, tokenizer: Tokenizer, most: int, *, glue: bytes) -> list[_Growing]:
-    """Return what a first id can make of each opening, the likeliest first."""
-    whole, found = float(np.logaddexp.reduce(places.masses)), list[tuple[float, int, int]]()
-    for row, (way, reading) in enumerate(zip(places.openings, places.readings, strict=True)):
+class _Last(NamedTuple):
+    """An opening that is read with the first suggestions: a step to it, and what goes on there."""
+
+    step: tuple[Reading, int]
+    going: Callable[[Reading], list[_Growing]]
+
+
+def _first(
+    ways: list[Opening],
+    readings: list[Reading],
+    tokenizer: Tokenizer,
+    whole: float,
+    most: int,
+    *,
+    glue: bytes,
+) -> list[_Growing]:
+    """Return what a first id can make of openings, the likeliest first."""
+    found: list[tuple[float, int, int]] = []
+    for row, (way, reading) in enumerate(zip(ways, readings, strict=True)):
         following = cast(Tensor, reading.following)
         ids = torch.from_numpy(tokenizer.lexicon.longer(way.begun)).to(following.device)
         values, at = following[ids].topk(min(most, len(ids)))
@@ -191,9 +213,7 @@ def _first(places: Places, tokenizer: Tokenizer, most: int, *, glue: bytes) -> l
         likeliest = zip(values.tolist(), ids[at].tolist(), strict=True)
         found += [(value, row, token) for value, token in likeliest]
     return [
-        _Growing(
-            _rest(places.openings[row], token, tokenizer, glue), value, places.readings[row], token
-        )
+        _Growing(_rest(ways[row], token, tokenizer, glue), value, readings[row], token)
         for value, row, token in sorted(found, key=lambda one: -one[0])[:most]
     ]
 
@@ -205,9 +225,10 @@ def _rest(way: Opening, token: int, tokenizer: Tokenizer, glue: bytes) -> bytes:
 
 
 def _without_ended(
-    live: list[_Growing], search: _Search, unit: Unit, *, one_word: bool
+    live: list[_Growing], search: _Search, unit: Unit, tokenizer: Tokenizer
 ) -> list[_Growing]:
     """Hand over what has ended whatever comes next; return what has not."""
+    one_word = unit == "word" and tokenizer.kind == "word"
     going: list[_Growing] = []
     for one in live:
         if unit == "line" and b"\n" in one.data:
@@ -220,19 +241,30 @@ def _without_ended(
 
 
 def _read_on(
-    beginnings: Beginnings, live: list[_Growing], ending: Tensor, search: _Search, most: int
+    beginnings: Beginnings,
+    live: list[_Growing],
+    last: _Last | None,
+    ending: Tensor,
+    search: _Search,
+    most: int,
 ) -> list[_Growing]:
     """Read on what goes on, the likeliest first, until no other can gain.
 
     What has ended says how likely a suggestion must be: most of what goes on is less likely.
     """
     grown: list[_Growing] = []
-    for start in range(0, len(live), AT_A_TIME):
-        part = search.may_gain(live[start : start + AT_A_TIME])
-        if not part:
+    while live or last:
+        part, live = search.may_gain(live[:AT_A_TIME]), live[AT_A_TIME:]
+        steps = [(one.reading, one.token) for one in part] + ([last.step] if last else [])
+        if not steps:
             break
-        readings = beginnings.read_next([(one.reading, one.token) for one in part])
-        grown += _grown(part, readings, ending, beginnings.tokenizer, search, most)
+        readings = beginnings.read_next(steps)
+        if part:
+            of_part = readings[: len(part)]
+            grown += _grown(part, of_part, ending, beginnings.tokenizer, search, most)
+        if last:
+            live = sorted(live + last.going(readings[-1]), key=lambda one: -one.log_prob)
+            last = None
     return sorted(grown, key=lambda one: -one.log_prob)[:most]
 
 
