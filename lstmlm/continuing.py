@@ -25,6 +25,7 @@ from lstmlm.nn.quantized import QuantizedLayer
 from lstmlm.nn.state import State
 from lstmlm.nn.stepping import MOST_WEIGHTS, Weights, gru_row, lstm_row
 from lstmlm.nn.threads import one_thread
+from lstmlm.nn.versions import version
 from lstmlm.scoring import inference
 
 Row = NDArray[Any]  # shape (D,)
@@ -287,8 +288,8 @@ def _columns(head: Head) -> Row:
     """Return a head's rows, shape (V, D), in memory column by column: shape (D, V)."""
     rows = cast(Tensor, head.rows)
     found = _TURNED.get(head)
-    if found is None or found[0] != rows._version:  # somebody changed the weights
-        found = _TURNED[head] = rows._version, rows.detach().T.contiguous().numpy()
+    if found is None or found[0] != version(rows):  # somebody changed the weights
+        found = _TURNED[head] = version(rows), rows.detach().T.contiguous().numpy()
     return found[1]
 
 

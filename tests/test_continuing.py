@@ -86,6 +86,22 @@ def test_a_large_softmax_is_turned_for_long_texts_and_scores_as_before(monkeypat
                 model.head.weight[3] *= 2  # nothing of before may be left
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_network_that_was_made_in_inference_mode_is_continued(int8, monkeypatch):
+    monkeypatch.setattr("lstmlm.continuing.MOST_WEIGHTS", 700 * 96)
+    int8_by("NumKong", monkeypatch)
+    architecture = {"cell": "lstm", "output": "softmax"}
+    with torch.inference_mode():
+        model = small_network(**architecture)
+        if int8:
+            model = in_int8(model, **architecture)
+        features, state = model.begin(torch.zeros(1, 1, dtype=torch.int64))
+        single = SingleRow(RowWeights(model), state)
+        due = model.head.log_probs(features)[0].numpy()
+        for _ in range(TURN_AFTER + 2):
+            np.testing.assert_allclose(log_softmax(single.of_head()[0]), due, atol=1e-5)
+
+
 def test_what_was_begun_side_by_side_is_not_changed():
     model = small_network(cell="lstm")
     with inference(model):

@@ -131,7 +131,7 @@ def read_openings(
         if way.begun:
             following = cast(Tensor, readings[row].following)
             longer = beginnings.tokenizer.lexicon.longer(way.begun)
-            ids = torch.from_numpy(longer).to(following.device)
+            ids = torch.tensor(longer, device=following.device)
             masses[row] += float(following[ids].double().logsumexp(0))
     if step:
         masses.append(step[0].log_prob + float(cast(Tensor, step[0].following)[step[1]]))

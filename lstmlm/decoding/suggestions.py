@@ -207,7 +207,7 @@ def _first(
     found: list[tuple[float, int, int]] = []
     for row, (way, reading) in enumerate(zip(ways, readings, strict=True)):
         following = cast(Tensor, reading.following)
-        ids = torch.from_numpy(tokenizer.lexicon.longer(way.begun)).to(following.device)
+        ids = torch.tensor(tokenizer.lexicon.longer(way.begun), device=following.device)
         values, at = following[ids].topk(min(most, len(ids)))
         values = values.double() + (reading.log_prob - whole)
         likeliest = zip(values.tolist(), ids[at].tolist(), strict=True)
@@ -300,8 +300,8 @@ def _grown(
 def _ending(tokenizer: Tokenizer, unit: Unit) -> Tensor:
     """Return which ids end a suggestion, by the class of its last character, shape (classes, V)."""
     if unit == "word":
-        return torch.from_numpy(tokenizer.lexicon.ending)
-    ending = torch.from_numpy(tokenizer.lexicon.line_ending)
+        return torch.tensor(tokenizer.lexicon.ending)
+    ending = torch.tensor(tokenizer.lexicon.line_ending)
     return ending.expand(max(CharClass) + 1, -1)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from lstmlm.nn.processors import has_int8_products
 from lstmlm.nn.threads import one_thread
+from lstmlm.nn.versions import version
 
 try:
     import numkong
@@ -83,10 +84,10 @@ class Int8Rows:
         """See `sums_of_row`; what it lays out anew is kept for as long as the matrix is."""
         if has_int8_products() or numkong is None:
             return sums_of_row(self.values)
-        kept, version = _PACKED.setdefault(self.of, {}), self.values._version
+        kept, now = _PACKED.setdefault(self.of, {}), version(self.values)
         place = self.begin, len(self)
-        if place not in kept or kept[place][0] != version:  # somebody changed the weights
-            kept[place] = version, sums_of_row(self.values)
+        if place not in kept or kept[place][0] != now:  # somebody changed the weights
+            kept[place] = now, sums_of_row(self.values)
         return kept[place][1]
 
     def chosen(self, x: Tensor, rows: Tensor) -> Tensor:
