@@ -177,6 +177,15 @@ def test_the_adaptive_loss_has_the_gradient_of_its_log_probs(below):
         torch.testing.assert_close(grad, wanted)
 
 
+def test_an_impossible_target_costs_a_finite_loss_and_has_its_gradient():
+    x, targets = torch.ones(1, 1), torch.tensor([0])
+    weight = torch.tensor([[-150.0], [150.0]], requires_grad=True)
+    loss = linear_cross_entropy(x, weight, torch.zeros(2), targets)
+    assert 87 < loss.item() < 88
+    (grad,) = torch.autograd.grad(loss, weight)
+    assert grad.flatten().tolist() == [-1, 1]
+
+
 @given(scale=st.floats(-4, 4))
 def test_the_gradient_follows_what_is_done_with_the_loss(scale):
     head = head_of("adaptive")

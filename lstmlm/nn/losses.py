@@ -104,11 +104,12 @@ class _LinearCrossEntropy(_CrossEntropy):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
     ) -> Tensor:
+        by_weight, by_bias = torch.empty_like(weight), torch.empty_like(bias)
         with torch.autocast(x.device.type, enabled=False):
-            total, grad_x, grad_weight, grad_bias = _loss_and_gradients(
-                x.to(dtype), weight.to(dtype), bias, targets
+            total, by_x = _loss_and_gradients(
+                x.to(dtype), weight.to(dtype), bias, targets, by_weight, by_bias
             )
-        ctx.save_for_backward(grad_x.to(x.dtype), grad_weight.to(weight.dtype), grad_bias)
+        ctx.save_for_backward(by_x.to(x.dtype), by_weight, by_bias)
         return total
 
 
@@ -133,62 +134,88 @@ class _AdaptiveCrossEntropy(_CrossEntropy):
         tails: list[tuple[Tensor, Tensor]],
         dtype: torch.dtype,
     ) -> Tensor:
-        first, sizes = edges[1], [edges[1], len(cluster_bias)]
+        first = edges[1]
         features, columns, maps = x.to(dtype), weight.to(dtype), projections.to(dtype)
-        grads = [torch.empty_like(part) for part in (weight, bias, projections)]
-        grad_weight, grad_bias, grad_projections = grads
+        parts = (weight, bias, cluster_weight, cluster_bias, projections)
+        grads = [torch.empty_like(part) for part in parts]
+        by_weight, by_bias, by_cluster_weight, by_cluster_bias, by_projections = grads
         with torch.autocast(x.device.type, enabled=False):
             head = torch.cat([columns[:first], cluster_weight.to(dtype)])
-            total, grad_x, grad_head, grad_head_bias = _loss_and_gradients(
-                features, head, torch.cat([bias[:first], cluster_bias]), head_targets
+            by_head_bias = torch.empty_like(head[:, 0], dtype=bias.dtype)
+            total, by_x = _loss_and_gradients(
+                *(features, head, torch.cat([bias[:first], cluster_bias]), head_targets),
+                *(by_weight[:first], by_head_bias, by_cluster_weight),
             )
-            grad_weight[:first] = grad_head[:first]
-            grad_cluster_weight = grad_head[first:].to(weight.dtype)
-            grad_bias[:first], grad_cluster_bias = torch.split(grad_head_bias, sizes)
-            grad_x = grad_x.to(x.dtype)
+            by_bias[:first], by_cluster_bias[:] = by_head_bias[:first], by_head_bias[first:]
+            by_x = by_x.to(x.dtype)
             for k, (rows, targets) in enumerate(tails):
                 ids = slice(edges[k + 1], edges[k + 2])
                 seen = features[rows]
-                nats, grad_seen, grad_weight[ids], grad_bias[ids] = _loss_and_gradients(
-                    seen @ maps[k].T, columns[ids], bias[ids], targets - ids.start
+                nats, by_seen = _loss_and_gradients(
+                    *(seen @ maps[k].T, columns[ids], bias[ids], targets - ids.start),
+                    *(by_weight[ids], by_bias[ids]),
                 )
                 total += nats
-                grad_projections[k] = grad_seen.T @ seen
-                grad_x.index_add_(0, rows, (grad_seen @ maps[k]).to(x.dtype))
-        ctx.save_for_backward(
-            *(grad_x, grad_weight, grad_bias),
-            *(grad_cluster_weight, grad_cluster_bias, grad_projections),
-        )
+                by_projections[k] = by_seen.T @ seen
+                by_x.index_add_(0, rows, (by_seen @ maps[k]).to(x.dtype))
+        ctx.save_for_backward(by_x, *grads)
         return total
 
 
 def _loss_and_gradients(
-    x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return `linear_cross_entropy` and its gradients by `x`, `weight` and `bias`.
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    by_weight: Tensor,
+    by_bias: Tensor,
+    by_last: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return `linear_cross_entropy` and its gradient by `x`; write those by `weight` and `bias`.
 
-    Products and the gradient by `x` are in the type of `x` and `weight`, and so is the gradient by
-    `weight` where it is a single product; all else is in the bias's.
+    Products and the gradient by `x` are in the type of `x` and `weight`; all else is in the bias's.
+    No probability is taken to be less than the type's smallest normal number, so that a token costs
+    88 nats at most in float32; its gradient is exact.
+
+    Parameters
+    ----------
+    x, weight, bias, targets
+        See `linear_cross_entropy`.
+    by_weight : Tensor, shape (V, D) or less
+        Where the gradient by `weight` is written to,
+    by_bias : Tensor, shape (V,)
+        and that by `bias`.
+    by_last : Tensor, shape (V - len(by_weight), D), optional
+        Where the gradient by the last rows of `weight` is written to.
     """
-    total, grad_x = bias.new_zeros(()), torch.empty_like(x)
-    grad_weight, grad_bias = None, None
-    n_rows = chunk_rows(weight)
-    pieces = [torch.split(each, n_rows) for each in (x, targets.unsqueeze(1), grad_x)]
-    for part, target, grad_part in zip(*pieces, strict=True):
-        log_probs = torch.add(part @ weight.T, bias).log_softmax(-1)
-        total -= log_probs.gather(1, target).sum()
-        grad = log_probs.exp_()
+    total, by_x = bias.new_zeros(()), torch.empty_like(x)
+    least = torch.finfo(bias.dtype).tiny
+    n_rows, n_first = chunk_rows(weight), len(by_weight)
+    pieces = [torch.split(each, n_rows) for each in (x, targets.unsqueeze(1), by_x)]
+    for at, (part, target, by_part) in enumerate(zip(*pieces, strict=True)):
+        grad = _logits(part, weight, bias).softmax(-1)
+        total -= grad.gather(1, target).clamp_(min=least).log_().sum()
         grad.scatter_add_(1, target, grad.new_full((1, 1), -1.0).expand_as(target))
-        grad_bias = _add(grad_bias, grad.sum(0))
+        torch.sum(grad, 0, out=by_bias) if at == 0 else by_bias.add_(grad.sum(0))
         grad = grad.to(x.dtype)
-        torch.mm(grad, weight, out=grad_part)
-        product = grad.T @ part
-        grad_weight = product if n_rows >= len(x) else _add(grad_weight, product.to(bias.dtype))
-    assert grad_weight is not None
-    assert grad_bias is not None
-    return total, grad_x, grad_weight, grad_bias
+        torch.mm(grad, weight, out=by_part)
+        _put_product(grad[:, :n_first].T, part, by_weight, add=at > 0)
+        if by_last is not None:
+            _put_product(grad[:, n_first:].T, part, by_last, add=at > 0)
+    return total, by_x
 
 
-def _add(total: Tensor | None, part: Tensor) -> Tensor:
-    """Add in place; the first part is the total itself, which spares a buffer of zeros."""
-    return part if total is None else total.add_(part)
+def _logits(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if x.dtype == bias.dtype:
+        return torch.addmm(bias, x, weight.T)
+    return torch.add(x @ weight.T, bias)
+
+
+def _put_product(a: Tensor, b: Tensor, out: Tensor, *, add: bool) -> None:
+    """Write ``a @ b`` to `out`, or add it to what stands there, in the type of `out`."""
+    if a.dtype == out.dtype:
+        torch.addmm(out, a, b, beta=float(add), out=out)
+    elif add:
+        out.add_(a @ b)
+    else:
+        out.copy_(a @ b)
