@@ -232,7 +232,7 @@ def tally_rows(
             nats += float(nll.sum(dtype=torch.float64))
             tokens += len(nll)
             if accuracy:
-                correct += int((model.head.best(seen.features) == seen.targets).sum())
+                correct += int(model.head.hits(seen.features, seen.targets).sum())
             start = seen.state
     return Tally(nats=nats, tokens=tokens, correct=correct), start
 

@@ -58,6 +58,8 @@ def test_all_calls_agree_with_the_log_probs(kind, tied, n):
     torch.testing.assert_close(head.loss(x, targets), nll.sum())
     assert head.best(x).tolist() == table.argmax(-1).tolist()
     assert head.best(x).dtype == torch.int64
+    some_best = torch.where(torch.arange(n) % 2 == 0, table.argmax(-1), targets)
+    assert head.hits(x, some_best).tolist() == (table.argmax(-1) == some_best).tolist()
 
 
 @HEADS

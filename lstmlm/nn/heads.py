@@ -104,6 +104,10 @@ class Head(nn.Module):
         """Return the likeliest id at each place, shape (N,)."""
         raise NotImplementedError
 
+    def hits(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return whether each target is the likeliest id at its place, shape (N,)."""
+        return self.best(x) == targets
+
 
 class Softmax(Head):
     """The softmax over all ids."""
@@ -245,11 +249,30 @@ class AdaptiveSoftmax(Head):
     @torch.no_grad()
     def best(self, x: Tensor) -> Tensor:
         """See `Head.best`; a tail is computed only where its class beats the head's best id."""
-        chunks = [self._best(rows) for rows in torch.split(x, chunk_rows(self.bias))]
+        chunks = [
+            self._best(rows, self.head_logits(rows).log_softmax(-1))
+            for rows in torch.split(x, chunk_rows(self.bias))
+        ]
         return torch.cat(chunks) if chunks else x.new_empty(0, dtype=torch.int64)
 
-    def _best(self, x: Tensor) -> Tensor:
-        head = self.head_logits(x).log_softmax(-1)
+    @torch.no_grad()
+    def hits(self, x: Tensor, targets: Tensor) -> Tensor:
+        """See `Head.hits`; few of the tails that `best` computes can have to do with it."""
+        hits = torch.zeros_like(targets, dtype=torch.bool)
+        chunks = (torch.split(each, chunk_rows(self.bias)) for each in (x, targets, hits))
+        for rows, aims, found in zip(*chunks, strict=True):
+            head = self.head_logits(rows).log_softmax(-1)
+            in_head, tails = self._head_targets(aims)
+            best = head[:, : self.sizes[0]].argmax(-1)
+            possible = best == aims
+            for of_tail in tails:
+                own, others = head[of_tail, in_head[of_tail]], head[of_tail, best[of_tail]]
+                possible[of_tail] = own > others
+            found[possible] = self._best(rows[possible], head[possible]) == aims[possible]
+        return hits
+
+    def _best(self, x: Tensor, head: Tensor) -> Tensor:
+        """Return the likeliest ids, given the log-probabilities of the head's ids and classes."""
         top, best = head[:, : self.sizes[0]].max(-1)
         for k in range(len(self.sizes) - 1):
             tail = head[:, self.sizes[0] + k]
