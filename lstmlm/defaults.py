@@ -20,6 +20,7 @@ WEIGHTS_A_TOKEN = 6  # of a text on which dropout follows from its passes alone
 DECAY_PASSES = 2.7  # over which weight decay alone would take a weight to 1/e of itself,
 MIN_DECAY_STEPS = 100  # on very little text over so many steps a pass
 PAIRS_A_STEP = 64
+TAILS = (0.06, 2_000), (0.18, 6_000), (0.42, 14_000)  # shares of the ids, and the least of each
 MIN_STEPS = 20  # steps of an epoch, however small the corpus: lanes are given up for them
 
 
@@ -151,7 +152,7 @@ def _operations(model: ModelConfig, train: TrainConfig, vocab_size: int) -> floa
     """
     width, hidden = int(model.embedding_dim), int(model.hidden_size)
     recurrent = _recurrent_weights(model)
-    rows = 1.5 * cutoffs(vocab_size)[0] if model.output == "adaptive" else vocab_size
+    rows = 1.75 * cutoffs(vocab_size)[0] if model.output == "adaptive" else vocab_size
     products = recurrent + width * (rows + hidden)
     weights = _weights(model, vocab_size)
     tokens_a_step = int(train.batch_size) * int(train.bptt_length)
@@ -205,8 +206,12 @@ def embedding_scale(vocab_size: int) -> float:
 
 
 def cutoffs(vocab_size: int) -> list[int]:
-    """Return where the adaptive softmax's tails begin: 12 % and 36 % of the ids, 2,000 at least."""
-    edges = [max(2_000, round(0.12 * vocab_size)), max(6_000, round(0.36 * vocab_size))]
+    """Return where the adaptive softmax's tails begin: 6, 18 and 42 % of the ids, 2,000 at least.
+
+    With two tails, from 12 and 36 % on, the perplexity is 0.6 % less after three passes over a
+    quarter of WikiText-2, but a training step on all of it takes 18 % longer in float32.
+    """
+    edges = [max(least, round(share * vocab_size)) for share, least in TAILS]
     return [edge for edge in edges if edge < vocab_size] or [max(1, vocab_size // 2)]
 
 
