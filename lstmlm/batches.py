@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Positions = NDArray[np.signedinteger[Any]]
 
 MIN_PIECE = 1000  # tokens; no text shorter than this is cut for the sake of more lanes
+PIECE_WINDOWS = 100  # that a piece of a long text has in training, where it is cut for their sake
 READ_IDS = 1 << 19  # that are read from a file at a time
 SAMPLE_PIECES = 100  # of a corpus of fewer texts, which a sample is put together from
 POOL_GROUPS = 50  # groups of rows that are sorted by length together in training
@@ -247,6 +248,25 @@ def cut_in_lanes(corpus: Corpus, n_lanes: int, warm_up: int) -> Rows:
         rows.counted[here], rows.ends[here] = edges[:-1], edges[1:]
         rows.begins[here] = np.maximum(begin, edges[:-1] - warm_up)
     return rows
+
+
+def cut_in_pieces(corpus: Corpus, n_lanes: int, width: int) -> Rows:
+    """Make rows of texts for training: as for lanes, but the longest ones in shuffled pieces.
+
+    A lane that goes on through its share of a stream meets the same others in each epoch. Read in
+    pieces of `PIECE_WINDOWS` windows or more, in another order each time, the same text teaches
+    more of what is said elsewhere.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    n_lanes : int
+        Rows that are read side by side.
+    width : int
+        Tokens of a window; with so many a piece's state is brought up to date.
+    """
+    pieces_a_lane = max(1, corpus.n_tokens // (n_lanes * PIECE_WINDOWS * width))
+    return cut_in_lanes(corpus, n_lanes * pieces_a_lane, warm_up=width)
 
 
 def shuffled_groups(

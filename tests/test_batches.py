@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from lstmlm.batches import (
     MIN_PIECE,
+    PIECE_WINDOWS,
     Corpus,
     Rows,
     _permutation,
     cut_in_lanes,
+    cut_in_pieces,
     group_rows,
     position_type,
     rows_of,
@@ -187,6 +189,30 @@ def test_no_text_shorter_than_a_piece_is_cut():
     assert rows.ends.tolist() == [1001, 1501, 2002]
 
 
+@pytest.mark.parametrize(("n_tokens", "n_groups"), [(11_900, 1), (12_100, 2), (40_000, 6)])
+def test_pieces_of_a_stream_fill_all_lanes_and_stay_long(n_tokens, n_groups):
+    n_lanes, width = 3, 20
+    corpus = corpus_of([n_tokens]).as_stream()
+    rows = cut_in_pieces(corpus, n_lanes, width)
+    assert len(rows.ends) == n_groups * n_lanes
+    sizes = rows.ends - rows.counted
+    assert sizes.sum() == n_tokens
+    if n_groups > 1:
+        assert sizes.min() >= PIECE_WINDOWS * width
+    assert (rows.counted - rows.begins).tolist() == [0] + [width] * (len(sizes) - 1)
+
+
+def test_in_each_epoch_a_piece_is_read_beside_others():
+    corpus, rng = corpus_of([100_000]).as_stream(), np.random.default_rng(0)
+    rows = cut_in_pieces(corpus, 5, 10)
+    beside = []
+    for _ in range(2):
+        groups = [set(group.ends.tolist()) for group in shuffled_groups(rows, 5, 10, rng)]
+        assert [len(group) for group in groups] == [5] * 20
+        beside.append(groups)
+    assert not any(group in beside[1] for group in beside[0])
+
+
 @given(lengths)
 def test_sorted_rows_are_the_same_rows_longest_first(lengths):
     corpus = corpus_of(lengths)
@@ -251,10 +277,13 @@ def test_an_epoch_counts_every_token_exactly_once(
     lengths, n_lanes, n_rows, width, first, warm_up, seed
 ):
     for corpus in (corpus_of(lengths), corpus_of(lengths).as_stream()):
-        rows = cut_in_lanes(corpus, n_lanes, warm_up)
-        groups = shuffled_groups(rows, n_rows, width, np.random.default_rng(seed))
-        times = times_counted(corpus, ((group, width, first) for group in groups))
-        assert times.tolist() == [0] + [1] * corpus.n_tokens
+        for rows in (
+            cut_in_lanes(corpus, n_lanes, warm_up),
+            cut_in_pieces(corpus, n_lanes, width),
+        ):
+            groups = shuffled_groups(rows, n_rows, width, np.random.default_rng(seed))
+            times = times_counted(corpus, ((group, width, first) for group in groups))
+            assert times.tolist() == [0] + [1] * corpus.n_tokens
 
 
 @given(lengths, lanes, widths, seeds)

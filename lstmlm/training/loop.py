@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lstmlm.allocator import returned_buffers
-from lstmlm.batches import Corpus, Rows, Window, cut_in_lanes, shuffled_groups, walk
+from lstmlm.batches import Corpus, Rows, Window, cut_in_lanes, cut_in_pieces, shuffled_groups, walk
 from lstmlm.checkpoints import Checkpoints
 from lstmlm.config import TrainConfig
 from lstmlm.errors import DivergenceError
@@ -117,7 +117,7 @@ class _Trainer:
         self.n_rows = int(config.batch_size)
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(model.device).manual_seed(seed)
-        self.rows = cut_in_lanes(corpus, self.n_rows, warm_up=self.window)
+        self.rows = cut_in_pieces(corpus, self.n_rows, self.window)
         self.known = None if heldout is None else self.known_types()
         self.began = time.monotonic()
         self.seconds = seconds
