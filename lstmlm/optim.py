@@ -12,7 +12,8 @@ from lstmlm.model import RecurrentLM
 
 WARM_UP = 0.04  # share of the training over which the rate rises
 FULL_STEPS = 1_000  # steps after which it falls, whenever the training is to end
-FALL = 0.3  # last share of the training, over which it falls as a line,
+FALL_PASSES = 0.4  # over the text at the training's end, while it falls as a line,
+FALL = 0.1, 0.3  # which are of the training no less and no more than these shares,
 FINAL_RATE = 0.1  # to this share
 ROW_RATE = 0.5  # share of the rate at which the embedding of a large vocabulary learns
 SLOW_RATE = 0.1  # share of the rate at which what a module calls slow learns
@@ -59,12 +60,13 @@ def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
         group["lr"] = learning_rate * group["share"]
 
 
-def rate_at(progress: float, steps: int) -> float:
+def rate_at(progress: float, steps: int, passes: float) -> float:
     """Return the learning rate's share of its largest value.
 
     Beside the rise and the fall it goes with one over the square root of the steps, and stays large
     enough for the weights not to settle on the training text: what a lower rate gains, their mean
-    gains at any time (`lstmlm.training.weights`).
+    gains at any time (`lstmlm.training.weights`). At a low rate many passes are learned by heart:
+    so the fall is the shorter, the more passes there are.
 
     Parameters
     ----------
@@ -72,9 +74,13 @@ def rate_at(progress: float, steps: int) -> float:
         How much of the training's budget (tokens or seconds) is used up.
     steps : int
         Steps taken so far.
+    passes : float
+        How often the text was read so far.
     """
+    least, most = FALL
+    fall = min(most, max(least, FALL_PASSES * progress / passes)) if passes else most
     risen = min(1.0, max(progress / WARM_UP, 0.02))
-    left = min(1.0, (1 - progress) / FALL)
+    left = min(1.0, (1 - progress) / fall)
     return (
         risen
         * (FINAL_RATE + (1 - FINAL_RATE) * left)
@@ -82,13 +88,13 @@ def rate_at(progress: float, steps: int) -> float:
     )
 
 
-def steady_rate(optimiser: torch.optim.Optimizer) -> Callable[[float, int], float]:
+def steady_rate(optimiser: torch.optim.Optimizer) -> Callable[[float, int, float], float]:
     """Return a schedule that warms up over the optimiser's first steps of all and stays.
 
     It is for trainings that go on from call to call and don't know their end.
     """
 
-    def rate(progress: float, steps: int) -> float:
+    def rate(progress: float, steps: int, passes: float) -> float:
         taken = max((float(s["step"]) for s in optimiser.state.values() if "step" in s), default=0)
         return min(1.0, (taken + 1) / WARM_UP_STEPS)
 

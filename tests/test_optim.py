@@ -12,7 +12,6 @@ from torch import nn
 from lstmlm.config import TrainConfig
 from lstmlm.model import RecurrentLM
 from lstmlm.optim import (
-    FALL,
     FINAL_RATE,
     FULL_STEPS,
     WARM_UP,
@@ -23,26 +22,37 @@ from lstmlm.optim import (
     set_rate,
 )
 
+passes = st.floats(0, 1000)
+
 
 @pytest.mark.parametrize("steps", [0, 1, FULL_STEPS])
-def test_the_rate_rises_stays_and_falls_with_the_budget(steps):
-    assert rate_at(0.0, steps) == 0.02
-    assert rate_at(WARM_UP / 2, steps) == 0.5
-    assert {rate_at(share, steps) for share in np.linspace(WARM_UP, 1 - FALL, 50)} == {1.0}
-    assert rate_at(1 - FALL / 2, steps) == pytest.approx((1 + FINAL_RATE) / 2)
-    assert rate_at(1.0, steps) == FINAL_RATE
+@pytest.mark.parametrize(
+    ("passes", "fall"),
+    [(0.1, 0.3), (1.0, 0.3), (2.0, 0.2), (3.2, 0.125), (4.0, 0.1), (60.0, 0.1)],
+)
+def test_the_rate_rises_stays_and_falls_with_the_budget(steps, passes, fall):
+    def rate(progress):
+        return rate_at(progress, steps, progress * passes)
+
+    assert rate(0.0) == 0.02
+    assert rate(WARM_UP / 2) == 0.5
+    assert {rate(share) for share in np.linspace(WARM_UP, 1 - fall - 1e-9, 50)} == {1.0}
+    assert rate(1 - fall / 2) == pytest.approx((1 + FINAL_RATE) / 2)
+    assert rate(1.0) == FINAL_RATE
 
 
-def test_the_rate_is_continuous():
-    rates = np.array([rate_at(share, 0) for share in np.linspace(0, 1, 10_001)])
+@pytest.mark.parametrize("passes", [0.5, 3, 60])
+def test_the_rate_is_continuous(passes):
+    shares = np.linspace(0, 1, 10_001)
+    rates = np.array([rate_at(share, 0, share * passes) for share in shares])
     # No step is larger than the steepest slope allows; the second term is rounding.
     assert np.abs(np.diff(rates)).max() <= 1e-4 / WARM_UP + 1e-12
 
 
-@given(st.integers(FULL_STEPS, 10**7), st.floats(0, 1))
-def test_the_rate_falls_with_the_square_root_of_the_steps(steps, progress):
-    assert rate_at(progress, steps) == pytest.approx(
-        rate_at(progress, 0) * (FULL_STEPS / steps) ** 0.5
+@given(st.integers(FULL_STEPS, 10**7), st.floats(0, 1), passes)
+def test_the_rate_falls_with_the_square_root_of_the_steps(steps, progress, passes):
+    assert rate_at(progress, steps, passes) == pytest.approx(
+        rate_at(progress, 0, passes) * (FULL_STEPS / steps) ** 0.5
     )
 
 

@@ -111,7 +111,7 @@ def test_history_has_a_record_an_epoch(context):
     losses = [record.train_loss for record in lm.history_]
     assert losses == sorted(losses, reverse=True)
     assert losses[0] < 1.2 * math.log(lm.vocab_size_)  # chance, and some for a wild start
-    rates = [0.01 * rate_at(epoch / 3, 0) for epoch in (1, 2, 3)]
+    rates = [0.01 * rate_at(epoch / 3, 0, epoch) for epoch in (1, 2, 3)]
     assert [record.learning_rate for record in lm.history_] == pytest.approx(rates)
 
 
@@ -154,7 +154,8 @@ def test_reports_follow_the_budget():
     assert progress[0] < 0.2
     for report in reports:
         assert report.progress == report.tokens / (3 * corpus.n_tokens)
-        assert report.learning_rate == 0.01 * rate_at(report.progress, 0)  # few steps
+        rate = rate_at(report.progress, 0, report.tokens / corpus.n_tokens)  # few steps
+        assert report.learning_rate == 0.01 * rate
     assert reports[-1].learning_rate == pytest.approx(0.01 * FINAL_RATE)
     assert [report.epoch for report in reports if report.ended] == [1, 2, 3]
 

@@ -47,7 +47,7 @@ def train(
     seconds: float | None = None,
     checkpoints: Checkpoints | None = None,
     optimiser: torch.optim.Optimizer | None = None,
-    schedule: Callable[[float, int], float] = rate_at,
+    schedule: Callable[[float, int, float], float] = rate_at,
 ) -> Generator[Report]:
     """Train a model in place.
 
@@ -70,8 +70,8 @@ def train(
     optimiser : torch.optim.Optimizer, optional
         Moves the weights, and is changed; a new one by default.
     schedule : callable
-        From the share of the budget that is used up, and the steps taken, to the share of the
-        learning rate.
+        From the share of the budget that is used up, the steps taken and the passes over the text,
+        to the share of the learning rate.
 
     Yields
     ------
@@ -106,7 +106,7 @@ class _Trainer:
         heldout: Corpus | None,
         config: TrainConfig,
         optimiser: torch.optim.Optimizer,
-        schedule: Callable[[float, int], float],
+        schedule: Callable[[float, int, float], float],
         seed: int,
         seconds: float | None,
     ) -> None:
@@ -239,7 +239,8 @@ class _Trainer:
     @property
     def rate_now(self) -> float:
         """The learning rate at this moment."""
-        return self.rate * self.schedule(self.progress, self.steps)
+        passes = self.tokens / max(1, self.corpus.n_tokens)
+        return self.rate * self.schedule(self.progress, self.steps, passes)
 
     @property
     def progress(self) -> float:
