@@ -13,7 +13,8 @@ from lstmlm.model import RecurrentLM
 WARM_UP = 0.04  # share of the training over which the rate rises
 FULL_STEPS = 1_000  # steps after which it falls, whenever the training is to end
 FALL_PASSES = 0.4  # over the text at the training's end, while it falls as a line,
-FALL = 0.1, 0.3  # which are of the training no less and no more than these shares,
+FALL_STEPS = 300  # or as many steps,
+FALL = 0.1, 0.3  # but over no less and no more of the training than these shares,
 FINAL_RATE = 0.1  # to this share
 ROW_RATE = 0.5  # share of the rate at which the embedding of a large vocabulary learns
 SLOW_RATE = 0.1  # share of the rate at which what a module calls slow learns
@@ -66,7 +67,7 @@ def rate_at(progress: float, steps: int, passes: float) -> float:
     Beside the rise and the fall it goes with one over the square root of the steps, and stays large
     enough for the weights not to settle on the training text: what a lower rate gains, their mean
     gains at any time (`lstmlm.training.weights`). At a low rate many passes are learned by heart:
-    so the fall is the shorter, the more passes there are.
+    so the fall is the shorter, the more passes there are, in a training of more than 1,000 steps.
 
     Parameters
     ----------
@@ -77,8 +78,10 @@ def rate_at(progress: float, steps: int, passes: float) -> float:
     passes : float
         How often the text was read so far.
     """
-    least, most = FALL
-    fall = min(most, max(least, FALL_PASSES * progress / passes)) if passes else most
+    least, fall = FALL
+    if steps and passes:
+        share = progress * max(FALL_PASSES / passes, FALL_STEPS / steps)
+        fall = min(fall, max(least, share))
     risen = min(1.0, max(progress / WARM_UP, 0.02))
     left = min(1.0, (1 - progress) / fall)
     return (

@@ -22,37 +22,44 @@ from lstmlm.optim import (
     set_rate,
 )
 
-passes = st.floats(0, 1000)
 
-
-@pytest.mark.parametrize("steps", [0, 1, FULL_STEPS])
 @pytest.mark.parametrize(
-    ("passes", "fall"),
-    [(0.1, 0.3), (1.0, 0.3), (2.0, 0.2), (3.2, 0.125), (4.0, 0.1), (60.0, 0.1)],
+    ("steps", "passes", "fall"),
+    [
+        *[(100, 0.1, 0.3), (100, 60.0, 0.3), (1000, 60.0, 0.3), (1500, 60.0, 0.2)],
+        *[(10**6, 0.1, 0.3), (10**6, 2.0, 0.2), (10**6, 3.2, 0.125), (10**6, 60.0, 0.1)],
+    ],
 )
 def test_the_rate_rises_stays_and_falls_with_the_budget(steps, passes, fall):
     def rate(progress):
-        return rate_at(progress, steps, progress * passes)
+        taken = progress * steps
+        return rate_at(progress, taken, progress * passes) / min(1, (FULL_STEPS / taken) ** 0.5)
 
-    assert rate(0.0) == 0.02
-    assert rate(WARM_UP / 2) == 0.5
-    assert {rate(share) for share in np.linspace(WARM_UP, 1 - fall - 1e-9, 50)} == {1.0}
+    assert rate(1e-9) == pytest.approx(0.02)
+    assert rate(WARM_UP / 2) == pytest.approx(0.5)
+    for share in np.linspace(WARM_UP, 1 - fall - 1e-9, 50):
+        assert rate(share) == pytest.approx(1)
     assert rate(1 - fall / 2) == pytest.approx((1 + FINAL_RATE) / 2)
-    assert rate(1.0) == FINAL_RATE
+    assert rate(1.0) == pytest.approx(FINAL_RATE)
+
+
+def test_before_the_first_step_the_rate_is_low():
+    assert rate_at(0.0, 0, 0.0) == 0.02
 
 
 @pytest.mark.parametrize("passes", [0.5, 3, 60])
-def test_the_rate_is_continuous(passes):
+@pytest.mark.parametrize("steps", [100, 2000, 10**5])
+def test_the_rate_is_continuous(steps, passes):
     shares = np.linspace(0, 1, 10_001)
-    rates = np.array([rate_at(share, 0, share * passes) for share in shares])
+    rates = np.array([rate_at(share, share * steps, share * passes) for share in shares])
     # No step is larger than the steepest slope allows; the second term is rounding.
     assert np.abs(np.diff(rates)).max() <= 1e-4 / WARM_UP + 1e-12
 
 
-@given(st.integers(FULL_STEPS, 10**7), st.floats(0, 1), passes)
-def test_the_rate_falls_with_the_square_root_of_the_steps(steps, progress, passes):
-    assert rate_at(progress, steps, passes) == pytest.approx(
-        rate_at(progress, 0, passes) * (FULL_STEPS / steps) ** 0.5
+@given(st.integers(FULL_STEPS, 10**7), st.floats(0, 0.7))
+def test_the_rate_falls_with_the_square_root_of_the_steps(steps, progress):
+    assert rate_at(progress, steps, 1.0) == pytest.approx(
+        rate_at(progress, 0, 1.0) * (FULL_STEPS / steps) ** 0.5
     )
 
 
