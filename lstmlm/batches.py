@@ -260,10 +260,16 @@ def cut_in_pieces(corpus: Corpus, n_lanes: int, width: int) -> Rows:
     Parameters
     ----------
     corpus : Corpus
+        What is trained on. Texts no longer than a piece stay whole, and so do pairs.
     n_lanes : int
         Rows that are read side by side.
     width : int
         Tokens of a window; with so many a piece's state is brought up to date.
+
+    Returns
+    -------
+    Rows
+        In the texts' order, not shuffled; a stream's fill the lanes so many times over, or nearly.
     """
     pieces_a_lane = max(1, corpus.n_tokens // (n_lanes * PIECE_WINDOWS * width))
     return cut_in_lanes(corpus, n_lanes * pieces_a_lane, warm_up=width)
