@@ -22,7 +22,7 @@ from lstmlm.model import RecurrentLM
 from lstmlm.optim import FINAL_RATE, rate_at
 from lstmlm.progress import TrainingProgress
 from lstmlm.text import END
-from lstmlm.training import Report, loop, train, window_loss
+from lstmlm.training import Report, heldout, train, window_loss
 
 BOTH_CONTEXTS = pytest.mark.parametrize("context", ["document", "stream"])
 
@@ -351,9 +351,9 @@ def test_held_out_text_is_part_of_the_seconds(monkeypatch):
         reading += 2
         return tally(*args, **options)
 
-    tally = loop.tally_rows
-    monkeypatch.setattr(loop, "tally_rows", slow_tally)
-    monkeypatch.setattr(loop.time, "monotonic", clock)
+    tally = heldout.tally_rows
+    monkeypatch.setattr(heldout, "tally_rows", slow_tally)
+    monkeypatch.setattr(time, "monotonic", clock)
     config = pace(max_epochs=None, early_stopping=True, n_iter_no_change=10**6)
     corpus = corpus_of(n_texts=60)
     reports = list(train(network(), corpus, corpus_of(), config, seed=0, seconds=20.0))

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmlm.allocator import returned_buffers
-from lstmlm.batches import Corpus, Rows, Window, cut_in_lanes, cut_in_pieces, shuffled_groups, walk
+from lstmlm.batches import Corpus, Rows, Window, cut_in_pieces, shuffled_groups, walk
 from lstmlm.checkpoints import Checkpoints
 from lstmlm.config import TrainConfig
 from lstmlm.errors import DivergenceError
@@ -26,6 +25,7 @@ from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
 from lstmlm.optim import make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
+from lstmlm.training.heldout import HeldOut
 from lstmlm.training.loss import window_loss
 from lstmlm.training.records import Epoch, Report
 from lstmlm.training.weights import RunningMean, put_weights
@@ -33,8 +33,6 @@ from lstmlm.training.weights import RunningMean, put_weights
 _log = logging.getLogger("lstmlm")
 
 REPORT_STEPS = 10  # steps between two reports
-HELDOUT_LANES = 16  # pieces that a long held-out text is read in side by side
-SCORING_SPEED = 1.5  # first guess of how much faster held-out text is read than trained on
 
 
 def train(
@@ -110,7 +108,7 @@ class _Trainer:
         seed: int,
         seconds: float | None,
     ) -> None:
-        self.model, self.corpus, self.heldout, self.config = model, corpus, heldout, config
+        self.model, self.corpus, self.config = model, corpus, config
         self.optimiser, self.schedule = optimiser, schedule
         self.rate = float(config.learning_rate)
         self.window = int(config.bptt_length)
@@ -118,10 +116,9 @@ class _Trainer:
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(model.device).manual_seed(seed)
         self.rows = cut_in_pieces(corpus, self.n_rows, self.window)
-        self.known = None if heldout is None else self.known_types()
+        self.heldout = None if heldout is None else HeldOut(heldout, corpus, model, self.window)
         self.began = time.monotonic()
         self.seconds = seconds
-        self.heldout_seconds: float | None = None
         self.history: list[Epoch] = []
         self.tokens = self.steps = 0
         self.best_loss = math.inf
@@ -256,44 +253,24 @@ class _Trainer:
         return min(1.0, max(shares))
 
     def expected_heldout_seconds(self, used: float) -> float:
-        """Return how long the held-out text will take: as last time, else guessed from training."""
+        """Return how long the held-out text will take, so far as is known."""
         if self.heldout is None or not self.tokens:
             return 0.0
-        if self.heldout_seconds is not None:
-            return self.heldout_seconds
-        guess = self.heldout.n_tokens / (self.tokens / used * SCORING_SPEED)
-        return min(guess, 0.1 * (self.seconds or 0.0))
+        pace = self.tokens / used
+        return self.heldout.expected_seconds(pace, guess_at_most=0.1 * (self.seconds or 0.0))
 
     def evaluate(self) -> float | None:
         """Score the held-out text by the mean weights; keep them if they are the best so far."""
         if self.heldout is None:
             return None
-        _log.debug("held-out: %d tokens", self.heldout.n_tokens)
-        start = time.monotonic()
-        self.model.eval()
-        lanes = cut_in_lanes(self.heldout, HELDOUT_LANES, warm_up=self.window)
-        with self.mean.in_place(), returned_buffers():
-            tally, _ = tally_rows(self.model, self.heldout.ids, lanes, known=self.known)
-        loss = tally.nats / tally.tokens
+        with self.mean.in_place():
+            loss = self.heldout.loss()
         self.model.train()
-        self.heldout_seconds = time.monotonic() - start
         self.since_best += self.config.early_stopping
         if self.config.early_stopping and loss < self.best_loss:
             self.best_loss, self.since_best = loss, 0
             self.best = {name: weight.clone() for name, weight in self.mean.weights.items()}
         return loss
-
-    def known_types(self) -> Tensor | None:
-        """Return which ids the training text has, if the held-out text has any of them.
-
-        Of the others nothing can be learned but that they don't occur, and held-out text would get
-        the worse for it the better that is learned. Where every word is a type of its own they were
-        2.1 % of the tokens held out of WikiText-2.
-        """
-        assert self.heldout is not None
-        known = self.corpus.types(self.model.vocab_size)
-        shared = known & self.heldout.types(self.model.vocab_size)
-        return torch.from_numpy(known).to(self.model.device) if shared.any() else None
 
     @property
     def kept(self) -> dict[str, Tensor] | None:
@@ -356,6 +333,7 @@ class _Trainer:
             "history": [asdict(epoch) for epoch in self.history],
             "seconds": time.monotonic() - self.began,
             "n_taken": self.mean.n_taken,
+            "heldout_seconds": self.heldout and self.heldout.seconds,
         }
         return tensors, facts
 
@@ -375,6 +353,8 @@ class _Trainer:
             self.state = State(**{name: part.to(device) for name, part in parts["state"].items()})
         for name in _FACTS:
             setattr(self, name, facts[name])
+        if self.heldout is not None:
+            self.heldout.seconds = facts["heldout_seconds"]
         self.history = [Epoch(**epoch) for epoch in facts["history"]]
         self.began = time.monotonic() - facts["seconds"]
         self.rng.bit_generator.state = self.order
@@ -383,7 +363,7 @@ class _Trainer:
 # What a snapshot holds of a trainer's plain attributes.
 _FACTS = (
     *("order", "first_token", "first_step", "windows", "steps", "epoch_nats", "tokens"),
-    *("best_loss", "since_best", "heldout_seconds"),
+    *("best_loss", "since_best"),
 )
 
 
