@@ -19,6 +19,7 @@ Positions = NDArray[np.signedinteger[Any]]
 MIN_PIECE = 1000  # tokens; no text shorter than this is cut for the sake of more lanes
 PIECE_WINDOWS = 100  # that a piece of a long text has in training, where it is cut for their sake
 READ_IDS = 1 << 19  # that are read from a file at a time
+COUNTED_TOKENS = 4_000_000  # of a corpus, about, that tell enough of how often what occurs
 SAMPLE_PIECES = 100  # of a corpus of fewer texts, which a sample is put together from
 POOL_GROUPS = 50  # groups of rows that are sorted by length together in training
 

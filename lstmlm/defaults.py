@@ -17,6 +17,8 @@ MAX_HELD_OUT = 200_000  # tokens that are held out at most: they are read after 
 STEP_OPERATIONS = 1_250  # as which the optimiser's step counts for each weight
 MANY_PRODUCTS = 8_000_000  # a token, from which scoring is faster in bf16 by far
 WEIGHTS_A_TOKEN = 6  # of a text on which dropout follows from its passes alone
+INPUT_NOISE = 0.2  # with which words of a large vocabulary are read
+NOISY_PASSES = 15  # times or more, in a text that has `WEIGHTS_A_TOKEN`
 DECAY_PASSES = 2.7  # over which weight decay alone would take a weight to 1/e of itself,
 MIN_DECAY_STEPS = 100  # on very little text over so many steps a pass
 PAIRS_A_STEP = 64
@@ -50,6 +52,8 @@ class Circumstances:
         Guess of what the device computes a second in the products of a training.
     longest_pair : int
         Tokens of the longest pair of a prompt and a completion; 0 where texts are no pairs.
+    by_word : bool
+        Whether the tokens are words.
     """
 
     n_tokens: int
@@ -58,6 +62,7 @@ class Circumstances:
     fast_bf16: bool
     flops: float
     longest_pair: int = 0
+    by_word: bool = False
 
 
 def resolve(
@@ -68,7 +73,8 @@ def resolve(
     train = replace(train, **_filled(train, _pace(train, case)))
     n_passes = passes(model, train, case)
     model = replace(model, **_filled(model, _dropout(model, n_passes, case)))
-    return model, replace(train, **_filled(train, _decay(train, n_passes, case)))
+    settled = _decay(train, n_passes, case) | _noise(model, n_passes, case)
+    return model, replace(train, **_filled(train, settled))
 
 
 def _sizes(config: ModelConfig, case: Circumstances) -> dict[str, Any]:
@@ -112,8 +118,7 @@ def _dropout(model: ModelConfig, n_passes: float, case: Circumstances) -> dict[s
     But with more than 0.4 a narrower network in a minute on 260,000 characters lost 5 %.
     """
     by_char = case.vocab_size <= SMALL_VOCABULARY
-    crowding = _weights(model, case.vocab_size) / max(1, case.n_tokens) / WEIGHTS_A_TOKEN
-    rate = round(min(0.4, 0.1 * math.log2(1 + n_passes * crowding)), 2)
+    rate = round(min(0.4, 0.1 * math.log2(1 + n_passes * _crowding(model, case))), 2)
     return {
         "dropout": rate,
         "dropout_input": min(rate, 0.1) if by_char else rate,
@@ -133,6 +138,17 @@ def _decay(config: TrainConfig, n_passes: float, case: Circumstances) -> dict[st
     rate = float(config.learning_rate)
     forgetting = 1 / (rate * steps) if rate and n_passes > 1 else 0.0
     return {"weight_decay": max(0.01, round(forgetting, 3))}
+
+
+def _noise(model: ModelConfig, n_passes: float, case: Circumstances) -> dict[str, Any]:
+    """Read words with noise, where they are read so often that they would be learned by heart.
+
+    Eight passes over a quarter of WikiText-2, which has 18 weights a token, gave a test perplexity
+    3 % lower for it, and held-out text gained from the fifth on. In six passes bpe lost by it.
+    """
+    words = case.by_word and case.vocab_size >= ADAPTIVE_FROM and not case.longest_pair
+    often = n_passes * _crowding(model, case) >= NOISY_PASSES
+    return {"input_noise": INPUT_NOISE if words and often else 0.0}
 
 
 def passes(model: ModelConfig, train: TrainConfig, case: Circumstances) -> float:
@@ -169,6 +185,11 @@ def _recurrent_weights(model: ModelConfig) -> int:
 def _weights(model: ModelConfig, vocab_size: int) -> int:
     width, hidden = int(model.embedding_dim), int(model.hidden_size)
     return _recurrent_weights(model) + width * (vocab_size + hidden)
+
+
+def _crowding(model: ModelConfig, case: Circumstances) -> float:
+    """Return how many weights there are for each token, in `WEIGHTS_A_TOKEN`."""
+    return _weights(model, case.vocab_size) / max(1, case.n_tokens) / WEIGHTS_A_TOKEN
 
 
 def _validation_fraction(n_tokens: int) -> float:

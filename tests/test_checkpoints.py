@@ -74,6 +74,7 @@ def record(lm: LSTMLanguageModel) -> list[tuple[object, ...]]:
             "output": "adaptive",
             "dropout_weight": 0.3,
             "temporal_penalty": 1.0,
+            "input_noise": 0.3,
             "max_epochs": 6,
         },
     ],

@@ -1,5 +1,6 @@
 """What "auto" becomes: sane, monotone, and never in the way of what was given."""
 
+import math
 from dataclasses import asdict
 
 import pytest
@@ -12,7 +13,10 @@ from lstmlm.config import AUTO, ModelConfig, TextConfig, TrainConfig
 from lstmlm.defaults import (
     ADAPTIVE_FROM,
     DECAY_PASSES,
+    INPUT_NOISE,
     MIN_STEPS,
+    NOISY_PASSES,
+    WEIGHTS_A_TOKEN,
     Circumstances,
     cutoffs,
     passes,
@@ -26,13 +30,23 @@ vocab_sizes = st.integers(2, 2**20)
 contexts = st.sampled_from(["document", "stream"])
 
 
-def settled(n_tokens, vocab_size=1000, mean_length=20.0, fast_bf16=False, **given_values):
+def settled(
+    n_tokens,
+    vocab_size=1000,
+    mean_length=20.0,
+    fast_bf16=False,
+    longest_pair=0,
+    by_word=False,
+    **given_values,
+):
     case = Circumstances(
         n_tokens=n_tokens,
         vocab_size=vocab_size,
         mean_length=mean_length,
         fast_bf16=fast_bf16,
         flops=5e11,
+        longest_pair=longest_pair,
+        by_word=by_word,
     )
     return resolve(ModelConfig.of(given_values), TrainConfig.of(given_values), case)
 
@@ -167,6 +181,22 @@ def test_a_limit_of_seconds_lifts_the_auto_limit_of_epochs():
     assert training(1000, max_epochs=None).max_epochs is None
 
 
+def test_words_of_a_large_vocabulary_are_read_with_noise_if_they_are_read_often():
+    few_weights = {"embedding_dim": 64, "hidden_size": 32}  # for 10**6 tokens, a third as dense
+
+    def noise(passes, vocab_size=30_000, by_word=True, **given_values):
+        given_values = {"by_word": by_word, "max_epochs": passes} | given_values
+        return training(10**6, vocab_size, **given_values).input_noise
+
+    weights = 4 * 512 * (512 + 320) + 320 * (30_000 + 512)
+    often = math.ceil(NOISY_PASSES * WEIGHTS_A_TOKEN / (weights / 10**6))
+    assert (noise(often - 1), noise(often)) == (0.0, INPUT_NOISE)
+    assert noise(often, **few_weights) == 0.0
+    assert noise(60, by_word=False) == 0.0
+    assert noise(60, ADAPTIVE_FROM - 1) == 0.0
+    assert noise(60, longest_pair=40) == 0.0
+
+
 def test_a_window_holds_texts_a_little_longer_than_itself():
     assert training(1000, mean_length=60.2).bptt_length == 60
     assert training(1000, mean_length=71.0).bptt_length == 35
@@ -197,6 +227,7 @@ GIVEN_TRAINING = {
     "clip_norm": None,
     "activation_penalty": 2.0,
     "temporal_penalty": 1.0,
+    "input_noise": 0.3,
     "early_stopping": False,
     "validation_fraction": 0.3,
     "n_iter_no_change": 2,

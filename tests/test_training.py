@@ -42,7 +42,7 @@ def corpus_of(n_texts: int = 12, length: int = 7, seed: int = 0) -> Corpus:
 
 def pace(**settings: object) -> TrainConfig:
     given = {"max_epochs": 4, "batch_size": 3, "bptt_length": 5, "learning_rate": 0.01}
-    fixed = {"precision": "float32", "validation_fraction": 0.1}
+    fixed = {"precision": "float32", "validation_fraction": 0.1, "input_noise": 0.0}
     return TrainConfig(**fixed | given | {"weight_decay": 0.01} | settings)
 
 

@@ -118,6 +118,14 @@ class TrainConfig(Settings):
     temporal_penalty: float = setting(
         0.0, "Weight of the mean square of the last layer's steps.", float, low=0
     )
+    input_noise: float | Auto = setting(
+        AUTO,
+        "Share of the tokens that are read as others, of those of which least is known.",
+        float,
+        low=0,
+        below=1,
+        auto=True,
+    )
     early_stopping: bool = setting(
         True, "Hold text out, stop when it no longer gets better, keep the best weights.", bool
     )

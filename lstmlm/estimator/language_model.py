@@ -98,6 +98,9 @@ class LSTMLanguageModel(
     activation_penalty, temporal_penalty : float, default 0.0
         Weights, in nats a token, of the mean square of the last layer's dropped outputs and of
         their change from token to token (Merity et al. 2017).
+    input_noise : float in [0, 1) or "auto"
+        Share of the tokens that are read as others in training, of those of which least is known
+        what follows them (Xie et al. 2017).
     early_stopping : bool, default True
         Hold text out, stop when it gets no better, and keep the weights that were best on it.
     validation_fraction : float or "auto"
@@ -190,6 +193,7 @@ class LSTMLanguageModel(
         clip_norm: Any = 0.5,
         activation_penalty: Any = 0.0,
         temporal_penalty: Any = 0.0,
+        input_noise: Any = "auto",
         early_stopping: Any = True,
         validation_fraction: Any = "auto",
         n_iter_no_change: Any = 10,
@@ -227,6 +231,7 @@ class LSTMLanguageModel(
         self.clip_norm = clip_norm
         self.activation_penalty = activation_penalty
         self.temporal_penalty = temporal_penalty
+        self.input_noise = input_noise
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lstmlm.batches import Corpus
+from lstmlm.batches import COUNTED_TOKENS, Corpus
 from lstmlm.config import AUTO, ModelConfig
 from lstmlm.defaults import Circumstances, resolve, resolve_text, wants_first_rows
 from lstmlm.errors import ParameterError, TextError
@@ -34,7 +34,6 @@ from lstmlm.text import (
 from lstmlm.training import put_weights
 
 _log = logging.getLogger("lstmlm")
-COUNTED_TOKENS = 4_000_000  # the first weights know of about so many tokens at most
 TOKENIZER_CHARS = 200_000_000  # bpe is learned from about so many characters at most
 
 
@@ -77,7 +76,7 @@ def prepared_text(
     heldout = _validation_corpus(validation, tokenizer, folder)
     if pairs:
         corpus, heldout = corpus.as_pairs(), heldout and heldout.as_pairs()
-    plan = _settled(plan, corpus, tokenizer.vocab_size, device)
+    plan = _settled(plan, corpus, tokenizer, device)
     return PreparedText(tokenizer, plan, corpus, heldout)
 
 
@@ -136,15 +135,16 @@ def _validation_corpus(
     return corpus
 
 
-def _settled(plan: Plan, corpus: Corpus, vocab_size: int, device: torch.device) -> Plan:
+def _settled(plan: Plan, corpus: Corpus, tokenizer: Tokenizer, device: torch.device) -> Plan:
     """Replace every ``"auto"``."""
     case = Circumstances(
         n_tokens=corpus.n_read,
-        vocab_size=vocab_size,
+        vocab_size=tokenizer.vocab_size,
         mean_length=corpus.n_read / corpus.n_texts,
         longest_pair=0 if corpus.counted is None else corpus.longest,
         fast_bf16=has_fast_bf16(device),
         flops=guessed_flops(device),
+        by_word=tokenizer.kind == "word",
     )
     model, train = resolve(plan.model, plan.train, case)
     if getattr(model, "attention", False) and int(train.bptt_length) < corpus.longest:

@@ -72,6 +72,9 @@ class LSTMTextToText(DocumentedOnline, WritesCompletions, ShowsTraining, KeepsMo
         Largest norm of the gradient of a step.
     activation_penalty, temporal_penalty : float, default 0.0
         See `LSTMLanguageModel`.
+    input_noise : float in [0, 1) or "auto"
+        Share of the tokens that are read as others in training, of those of which least is known
+        what follows them (Xie et al. 2017).
     early_stopping : bool, default True
         Hold pairs out, stop when they get no better, and keep the weights that were best on them.
     validation_fraction : float or "auto"
@@ -148,6 +151,7 @@ class LSTMTextToText(DocumentedOnline, WritesCompletions, ShowsTraining, KeepsMo
         clip_norm: Any = 0.5,
         activation_penalty: Any = 0.0,
         temporal_penalty: Any = 0.0,
+        input_noise: Any = "auto",
         early_stopping: Any = True,
         validation_fraction: Any = "auto",
         n_iter_no_change: Any = 10,
@@ -182,6 +186,7 @@ class LSTMTextToText(DocumentedOnline, WritesCompletions, ShowsTraining, KeepsMo
         self.clip_norm = clip_norm
         self.activation_penalty = activation_penalty
         self.temporal_penalty = temporal_penalty
+        self.input_noise = input_noise
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change

@@ -27,6 +27,7 @@ from lstmlm.optim import make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
 from lstmlm.training.heldout import HeldOut
 from lstmlm.training.loss import window_loss
+from lstmlm.training.noise import InputNoise
 from lstmlm.training.records import Epoch, Report
 from lstmlm.training.weights import RunningMean, put_weights
 
@@ -115,6 +116,7 @@ class _Trainer:
         self.n_rows = int(config.batch_size)
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(model.device).manual_seed(seed)
+        self.input_noise = InputNoise.of(corpus, model.vocab_size, config, model.device)
         self.rows = cut_in_pieces(corpus, self.n_rows, self.window)
         self.heldout = None if heldout is None else HeldOut(heldout, corpus, model, self.window)
         self.began = time.monotonic()
@@ -198,7 +200,8 @@ class _Trainer:
             assert self.state is not None
             with self.precision():
                 loss = window_loss(
-                    self.model, self.corpus.ids, window, self.state, self.config, self.noise
+                    *(self.model, self.corpus.ids, window, self.state, self.config),
+                    *(self.noise, self.input_noise),
                 )
             self.state = loss.state.detach()
             n_counted = int(window.counted.sum())

@@ -11,6 +11,7 @@ from lstmlm.batches import Window
 from lstmlm.config import TrainConfig
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
+from lstmlm.training.noise import InputNoise
 
 
 class WindowLoss(NamedTuple):
@@ -38,6 +39,7 @@ def window_loss(
     state: State,
     config: TrainConfig,
     noise: torch.Generator | None = None,
+    input_noise: InputNoise | None = None,
 ) -> WindowLoss:
     """Read a window and say what it costs.
 
@@ -54,10 +56,14 @@ def window_loss(
     config : TrainConfig
         Its penalties.
     noise : torch.Generator, optional
-        Dropout's noise; None for none.
+        Where noise comes from: dropout's, and that of the input; None for none.
+    input_noise : InputNoise, optional
+        Exchanges tokens that are read.
     """
     rows, device = len(window.positions), model.device
     inputs = torch.from_numpy(ids[window.positions - 1].astype(np.int64)).to(device)
+    if input_noise is not None and noise is not None:
+        inputs = input_noise(inputs, noise)
     targets = torch.from_numpy(ids[window.positions[window.counted]].astype(np.int64)).to(device)
     counted = torch.from_numpy(window.counted).to(device)
     embedded, shared = model.look_up(inputs)
