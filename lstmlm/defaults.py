@@ -208,7 +208,7 @@ def scoring_precision(setting: str, n_products: int, *, fast_bf16: bool) -> str:
 
 
 def wants_first_rows(vocab_size: int, seconds: float | None) -> bool:
-    """Return whether to count neighbours for the embedding's first rows (`fitting.cooccurrence`).
+    """Return whether to count neighbours for the embedding's first rows (`fitting.words`).
 
     That takes some seconds, and gains nothing for characters, all of which are soon learned. In one
     pass over WikiText-2 it gains 9 %, over three 7 % of the held-out perplexity; in six passes over

@@ -12,7 +12,6 @@ from lstmlm.batches import COUNTED_TOKENS, Corpus
 from lstmlm.config import AUTO, ModelConfig
 from lstmlm.defaults import Circumstances, resolve, resolve_text, wants_first_rows
 from lstmlm.errors import ParameterError, TextError
-from lstmlm.fitting.cooccurrence import first_rows, log_frequencies
 from lstmlm.fitting.network import (
     allocate,
     build,
@@ -21,6 +20,7 @@ from lstmlm.fitting.network import (
     has_fast_bf16,
 )
 from lstmlm.fitting.plan import Fitted, Plan
+from lstmlm.fitting.words import first_rows, log_frequencies
 from lstmlm.model import RecurrentLM
 from lstmlm.storage import SpooledTexts, renumber, write_corpus
 from lstmlm.text import (
@@ -172,7 +172,8 @@ def first_model(text: PreparedText, seed: int, start: Fitted | None) -> Recurren
         targets = text.corpus.counted_part.sample(COUNTED_TOKENS)
         model.head.expect(log_frequencies(targets, model.vocab_size))
         if wants_first_rows(model.vocab_size, text.plan.train.max_seconds):
-            model.embed(first_rows(sample, model.vocab_size, model.embedding_dim, seed=seed))
+            written = [piece.decode(errors="replace") for piece in text.tokenizer.pieces]
+            model.embed(first_rows(sample, written, model.embedding_dim, seed=seed))
         return model
     kept = start.module
     model = allocate(
