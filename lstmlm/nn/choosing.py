@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lstmlm.nn.heads import AdaptiveSoftmax, Head, logits
+from lstmlm.nn.heads import AdaptiveSoftmax, Head
+from lstmlm.nn.linear import logits
 
 Logits = NDArray[np.float32]  # shape (B, ids)
 BLOCK = 256  # columns whose sum is taken first
