@@ -84,8 +84,8 @@ def forward_products(model: RecurrentLM, rows: int, steps: int, tails: list[int]
     sizes = head.sizes
     found.append(Product("head", places, SIZE, sizes[0] + len(sizes) - 1))
     for size, n_rows in zip(sizes[1:], tails, strict=True):
-        found.append(Product("tail, projection", n_rows, SIZE, SIZE))
-        found.append(Product("tail", n_rows, SIZE, size))
+        found.append(Product("tail, projection", n_rows, SIZE, model.tail_width or SIZE))
+        found.append(Product("tail", n_rows, model.tail_width or SIZE, size))
     return found
 
 

@@ -294,9 +294,8 @@ def _columns(head: Head) -> Row:
 
 
 def _tail(head: AdaptiveSoftmax, k: int) -> Product:
-    begin, end = head.edges[k + 1 : k + 3]
-    project = _product(head.projections[k], beside=head.rows[begin:end])
-    ids = _product(head.rows[begin:end], head.bias[begin:end])
+    rows, biases = head.tail(k)
+    project, ids = _product(head.projection(k), beside=rows), _product(rows, biases)
     return lambda x: ids(project(x))
 
 

@@ -5,7 +5,7 @@ come out. What is done with the features (a loss, log-probabilities, a choice) i
 """
 
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class RecurrentLM(nn.Module):
         The output layer.
     cutoffs : list of int
         For "adaptive": the first id of each tail.
+    tail_width : int, optional
+        For "adaptive": how many dimensions the tails see; by default all.
     tie_weights : bool
         Whether the output layer shares the embedding's rows (Press and Wolf 2017; Inan et al.
         2017). Where H is not E, the last layer's output is then projected to E.
@@ -72,6 +74,7 @@ class RecurrentLM(nn.Module):
         peephole: str = "diagonal",
         output: str = "softmax",
         cutoffs: list[int] | None = None,
+        tail_width: int | None = None,
         tie_weights: bool = True,
         dropout: float = 0.0,
         dropout_input: float = 0.0,
@@ -90,7 +93,7 @@ class RecurrentLM(nn.Module):
         self.dropout_weight = dropout_weight
         self.tie_weights = tie_weights
         self.embedding_scale = embedding_scale
-        self.cutoffs = list(cutoffs or [])
+        self.cutoffs, self.tail_width = list(cutoffs or []), tail_width
         self.quantized = quantized
         self.embedding = (
             Int8Matrix(vocab_size, embedding_dim)
@@ -113,7 +116,7 @@ class RecurrentLM(nn.Module):
             )
         elif tie_weights:
             rows = self._float_rows
-        self.head = make_head(output, width, vocab_size, rows, self.cutoffs)
+        self.head = make_head(output, width, vocab_size, rows, self.cutoffs, tail_width)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the first weights from a generator on the CPU."""
@@ -124,6 +127,12 @@ class RecurrentLM(nn.Module):
         if self.projection is not None:
             nn.init.xavier_uniform_(self.projection.weight, generator=generator)
         self.head.initialise(generator, tied=self.tie_weights)
+
+    @property
+    def of_vocabulary(self) -> dict[str, Any]:
+        """The part of its architecture that followed from the vocabulary (`lstmlm.defaults`)."""
+        names = ("cutoffs", "tail_width", "embedding_scale")
+        return {name: getattr(self, name) for name in names}
 
     @torch.no_grad()
     def embed(self, rows: Tensor) -> None:

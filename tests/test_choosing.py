@@ -13,7 +13,7 @@ from lstmlm.scoring import inference
 from lstmlm.text import END
 
 LARGE = {"vocab_size": 700, "embedding_dim": 96, "hidden_size": 130, "num_layers": 1}
-HEADS = [{"output": "softmax"}, {"output": "adaptive", "cutoffs": [50, 300]}]
+HEADS = [{"output": "softmax"}, {"output": "adaptive", "cutoffs": [50, 300], "tail_width": 40}]
 on_heads = pytest.mark.parametrize("head", HEADS, ids=lambda head: head["output"])
 numbers = st.floats(0, 1, exclude_max=True)
 

@@ -18,7 +18,10 @@ CELLS = [
     {"cell": "peephole_lstm", "peephole": "full"},
 ]
 BODIES = [{}, {"num_layers": 1, "tie_weights": False, "embedding_scale": 4.0}, {"hidden_size": 96}]
-HEADS = [{"output": "softmax"}, {"output": "adaptive", "cutoffs": [50, 300]}]
+HEADS = [
+    {"output": "softmax"},
+    {"output": "adaptive", "cutoffs": [50, 300], "tail_width": 40},
+]
 
 
 def small_network(**architecture) -> RecurrentLM:

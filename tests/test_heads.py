@@ -12,7 +12,14 @@ from lstmlm.nn.heads import AdaptiveSoftmax, Head, Softmax, make_head
 from lstmlm.nn.losses import linear_cross_entropy
 
 WIDTH, VOCAB = 4, 11
-CUTOFFS = {"softmax": [], "adaptive": [3, 7], "adaptive-one": [5], "adaptive-edges": [1, 2, 10]}
+CUTOFFS = {
+    "softmax": [],
+    "adaptive": [3, 7],
+    "adaptive-one": [5],
+    "adaptive-edges": [1, 2, 10],
+    "adaptive-narrow": [3, 7],
+}
+NARROW = 2  # dimensions that the tails of "adaptive-narrow" see
 HEADS = pytest.mark.parametrize("kind", list(CUTOFFS))
 TIES = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 
@@ -20,7 +27,8 @@ TIES = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def head_of(kind: str, *, tied: bool = False, seed: int = 0) -> Head:
     """Return a head in float64 with random weights, cluster rows and projections included."""
     rows = nn.Parameter(torch.zeros(VOCAB, WIDTH)) if tied else None
-    head = make_head(kind.split("-")[0], WIDTH, VOCAB, rows, CUTOFFS[kind]).double()
+    tail_width = NARROW if kind == "adaptive-narrow" else None
+    head = make_head(kind.split("-")[0], WIDTH, VOCAB, rows, CUTOFFS[kind], tail_width).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in head.parameters():
@@ -141,6 +149,22 @@ def test_adaptive_softmax_is_torchs():
     assert head.best(x).tolist() == theirs.predict(x).tolist()
 
 
+def test_narrower_tails_are_torchs():
+    head = make_head("adaptive", WIDTH, VOCAB, None, [3], NARROW).double()
+    theirs = nn.AdaptiveLogSoftmaxWithLoss(
+        WIDTH, VOCAB, [3], div_value=WIDTH / NARROW, head_bias=True, dtype=torch.float64
+    )
+    with torch.no_grad():
+        head.weight.normal_(generator=torch.Generator().manual_seed(0))  # all columns
+        theirs.head.weight[:3], theirs.head.weight[3:] = head.weight[:3], head.cluster_weight
+        theirs.head.bias[:3], theirs.head.bias[3:] = head.bias[:3], head.log_sizes
+        theirs.tail[0][0].weight.copy_(head.projections[0])
+        theirs.tail[0][1].weight.copy_(head.weight[3:, :NARROW])
+    x, targets = batch_of(30)
+    torch.testing.assert_close(head.log_probs(x), theirs.log_prob(x))
+    torch.testing.assert_close(head.loss(x, targets) / 30, theirs(x, targets).loss)
+
+
 # ---- the loss's own gradient ----
 
 
@@ -166,8 +190,9 @@ def test_gradcheck_of_linear_cross_entropy_with_tied_rows():
 
 @pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("below", [VOCAB, 7, 3])  # with all tails met, without the last, with none
-def test_the_adaptive_loss_has_the_gradient_of_its_log_probs(below):
-    head = head_of("adaptive")
+@pytest.mark.parametrize("kind", ["adaptive", "adaptive-narrow"])
+def test_the_adaptive_loss_has_the_gradient_of_its_log_probs(kind, below):
+    head = head_of(kind)
     x, targets = batch_of(40)
     x, targets = x.requires_grad_(), targets % below
     parameters = [x, *head.parameters()]
@@ -234,4 +259,7 @@ def test_adaptive_projections_start_at_the_identity():
     head = AdaptiveSoftmax(WIDTH, VOCAB, None, [3, 7])
     head.initialise(torch.Generator().manual_seed(0), tied=False)
     assert head.projections.tolist() == [torch.eye(WIDTH).tolist()] * 2
+    narrow = AdaptiveSoftmax(WIDTH, VOCAB, None, [3, 7], NARROW)
+    narrow.initialise(torch.Generator().manual_seed(0), tied=False)
+    assert narrow.projections.tolist() == [torch.eye(WIDTH)[:NARROW].tolist()] * 2
     assert 0 < head.cluster_weight.abs().max() <= 0.1

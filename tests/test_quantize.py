@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from tiny import ENGLISH, TEXTS, fitted, int8_by
+from tiny import ENGLISH, TEXTS, fitted, int8_by, network
 
 from lstmlm import LSTMLanguageModel, ModelFolderError, ParameterError
 from lstmlm.nn.int8 import Int8Matrix, quantised, sums_of_row, whole_sums
@@ -183,3 +183,14 @@ def test_it_scores_under_bf16_too(small):
     rounded = copy.copy(small).set_params(precision="bf16")
     assert rounded.score_samples(texts) == pytest.approx(exact, rel=0.05)
     assert rounded.score_samples(texts[:1]) == pytest.approx(exact[:1], rel=0.05)
+
+
+def test_narrow_tails_are_as_narrow_in_int8():
+    sizes = {"vocab_size": 700, "embedding_dim": 96, "hidden_size": 130, "output": "adaptive"}
+    architecture = sizes | {"cutoffs": [50, 300], "tail_width": 40}
+    model = network(**architecture)
+    small = model.quantize(into=network(**architecture, quantized=True)).eval()
+    x = torch.randn(20, 96, generator=torch.Generator().manual_seed(0)) * 0.1
+    with torch.no_grad():
+        exact, rounded = model.head.log_probs(x), small.head.log_probs(x)
+    assert (exact - rounded).abs().mean() < 0.01 * exact.std()

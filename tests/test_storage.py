@@ -391,6 +391,8 @@ def test_settings_that_are_no_models(folder, change, error):
         lambda c: c.update(cutoffs=[10**6]),
         lambda c: c.pop("cutoffs"),
         lambda c: c.update(embedding_scale=0),
+        lambda c: c.update(tail_width=0),
+        lambda c: c.update(tail_width="wide"),
     ],
     ids=[
         "settled is a list",
@@ -407,6 +409,8 @@ def test_settings_that_are_no_models(folder, change, error):
         "a tail beyond the vocabulary",
         "no cut-offs",
         "no scale",
+        "tails without a width",
+        "tails of a width that is no number",
     ],
 )
 def test_settings_that_are_no_settings(folder, change):
@@ -420,7 +424,18 @@ def test_a_model_keeps_the_rules_it_was_fitted_by(tmp_path, monkeypatch, output)
     lm = fitted(output=output, tokenizer="word")
     lm.save(tmp_path / "model")
     monkeypatch.setattr("lstmlm.fitting.network.cutoffs", lambda vocab_size: [3, 4])
+    monkeypatch.setattr("lstmlm.fitting.network.tail_width", lambda width: 1)
     monkeypatch.setattr("lstmlm.fitting.network.embedding_scale", lambda vocab_size: 7.0)
+    kept = LSTMLanguageModel.load(tmp_path / "model")
+    assert kept.score_samples(ENGLISH).tolist() == lm.score_samples(ENGLISH).tolist()
+
+
+def test_folders_of_the_first_version_have_tails_as_wide_as_their_features(tmp_path, monkeypatch):
+    monkeypatch.setattr("lstmlm.fitting.network.tail_width", lambda width: width)
+    lm = fitted(output="adaptive", tokenizer="word")
+    lm.save(tmp_path / "model")
+    change_config(tmp_path / "model", lambda c: c.pop("tail_width"))
+    monkeypatch.setattr("lstmlm.fitting.network.tail_width", lambda width: 1)
     kept = LSTMLanguageModel.load(tmp_path / "model")
     assert kept.score_samples(ENGLISH).tolist() == lm.score_samples(ENGLISH).tolist()
 

@@ -127,9 +127,7 @@ def _save(estimator: Any, folder: str | os.PathLike[str]) -> None:
         "params": {name: _as_json(value) for name, value in estimator.get_params().items()},
         "settled": estimator.params_,
         "vocab_size": estimator.vocab_size_,
-        # What lstmlm.defaults made of the vocabulary; another version may make something else.
-        "cutoffs": estimator.module_.cutoffs,
-        "embedding_scale": estimator.module_.embedding_scale,
+        **estimator.module_.of_vocabulary,  # another version may make something else of it
         "quantized": estimator.module_.quantized,
         "history": [asdict(epoch) for epoch in estimator.history_],
     }
@@ -146,9 +144,9 @@ def _quantized(estimator: Any) -> Any:
     if module.quantized:
         raise ParameterError("the model is quantized already.")
     plan = Plan.of(estimator.params_)
-    kept = {"cutoffs": module.cutoffs, "embedding_scale": module.embedding_scale}
-    architecture = describe_architecture(plan.model, estimator.vocab_size_) | kept
-    small = module.quantize(into=allocate(architecture | {"quantized": True}))
+    architecture = describe_architecture(plan.model, estimator.vocab_size_)
+    architecture |= module.of_vocabulary | {"quantized": True}
+    small = module.quantize(into=allocate(architecture))
     copied = copy.copy(estimator)
     copied._adopt(Fitted(estimator.tokenizer_, small, plan, estimator.history_))
     return copied.set_params(device="cpu")
@@ -195,8 +193,12 @@ def _kept_rules(config: dict[str, Any]) -> dict[str, Any]:
     edges = [0, *map(int, cutoffs), int(config["vocab_size"])]
     if any(low >= high for low, high in pairwise(edges)) or not 0 < scale < math.inf:
         raise ParameterError(f"cutoffs {cutoffs} or embedding_scale {scale} fit no network")
-    quantized = bool(config.get("quantized", False))  # not in folders of the first version
-    return {"cutoffs": edges[1:-1], "embedding_scale": scale, "quantized": quantized}
+    rules = {"cutoffs": edges[1:-1], "embedding_scale": scale}
+    # What follows is not in folders of the first version.
+    tail_width = config.get("tail_width")
+    if not (tail_width is None or (isinstance(tail_width, int) and tail_width > 0)):
+        raise ParameterError(f"tail_width {tail_width} fits no network")
+    return rules | {"tail_width": tail_width, "quantized": bool(config.get("quantized", False))}
 
 
 def _read_module(

@@ -8,7 +8,7 @@ import torch
 
 from lstmlm.attending import make_network
 from lstmlm.config import ModelConfig
-from lstmlm.defaults import cutoffs, embedding_scale
+from lstmlm.defaults import cutoffs, embedding_scale, tail_width
 from lstmlm.errors import ParameterError
 from lstmlm.fitting.plan import Fitted
 from lstmlm.model import RecurrentLM
@@ -19,10 +19,11 @@ from lstmlm.training import Report, put_weights
 def describe_architecture(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
     """Return `RecurrentLM`'s arguments: a settled configuration's plain numbers."""
     described = {"vocab_size": vocab_size, **asdict(config)}
-    return described | {
-        "cutoffs": cutoffs(vocab_size) if config.output == "adaptive" else [],
-        "embedding_scale": embedding_scale(vocab_size),
-    }
+    described["embedding_scale"] = embedding_scale(vocab_size)
+    if config.output == "adaptive":
+        width = config.embedding_dim if config.tie_weights else config.hidden_size
+        described |= {"cutoffs": cutoffs(vocab_size), "tail_width": tail_width(int(width))}
+    return described
 
 
 def build(architecture: dict[str, Any], seed: int) -> RecurrentLM:

@@ -173,11 +173,10 @@ def first_model(text: PreparedText, seed: int, start: Fitted | None) -> Recurren
         model.head.expect(log_frequencies(targets, model.vocab_size))
         if wants_first_rows(model.vocab_size, text.plan.train.max_seconds):
             written = [piece.decode(errors="replace") for piece in text.tokenizer.pieces]
-            model.embed(first_rows(sample, written, model.embedding_dim, seed=seed))
+            width, first = model.embedding_dim, model.tail_width
+            model.embed(first_rows(sample, written, width, first=first, seed=seed))
         return model
     kept = start.module
-    model = allocate(
-        architecture | {"cutoffs": kept.cutoffs, "embedding_scale": kept.embedding_scale}
-    )
+    model = allocate(architecture | kept.of_vocabulary)
     put_weights(model, dict(kept.named_parameters()))
     return model

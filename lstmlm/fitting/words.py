@@ -38,7 +38,14 @@ LONGEST = 64  # characters of a word that count for its spelling
 SPELLING = 25.0  # length of what a word is written with; its neighbours are about 10 to 50 long
 
 
-def first_rows(ids: NDArray[np.int32], written: Sequence[str], width: int, *, seed: int) -> Tensor:
+def first_rows(
+    ids: NDArray[np.int32],
+    written: Sequence[str],
+    width: int,
+    *,
+    first: int | None = None,
+    seed: int,
+) -> Tensor:
     """Return rows of length 1 in which like neighbours and spelling mean like directions.
 
     Parameters
@@ -49,6 +56,8 @@ def first_rows(ids: NDArray[np.int32], written: Sequence[str], width: int, *, se
         How each id is written, V of them; "" for what isn't.
     width : int
         Width of the embedding, E.
+    first : int, optional
+        How many columns are to hold what tells words apart most.
     seed : int
         Of the decomposition, of the rows' rotation, and of rows that nothing is known of.
 
@@ -61,12 +70,17 @@ def first_rows(ids: NDArray[np.int32], written: Sequence[str], width: int, *, se
     known = sparse.hstack([near, SPELLING * spelling(written)], format="csr", dtype=np.float32)
     rows = _decomposed(known, width, seed)
     generator = torch.Generator().manual_seed(seed)
-    # No feature is to matter more than others, or dropout would.
-    rotation = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
     noise = torch.randn(vocab_size, width, generator=generator)
     lengths = rows.norm(dim=1, keepdim=True)
     rows = torch.where(lengths > 0, rows, noise)
-    turned: Tensor = (rows / rows.norm(dim=1, keepdim=True)) @ rotation
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    # Within each part no feature is to matter more than others, or dropout would.
+    parts = [part for part in torch.tensor_split(rows, [first or width], dim=1) if part.numel()]
+    return torch.cat([part @ _rotation(part.shape[1], generator) for part in parts], dim=1)
+
+
+def _rotation(width: int, generator: torch.Generator) -> Tensor:
+    turned: Tensor = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
     return turned
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lstmlm.nn.int8 import Int8Matrix
+from lstmlm.nn.int8 import Int8Matrix, Int8Rows
 from lstmlm.nn.linear import BLOCK_LOGITS, linear_nll, logits, nll_of
 from lstmlm.nn.losses import adaptive_cross_entropy, chunk_rows, linear_cross_entropy
 from lstmlm.nn.stepping import Weights, product
@@ -142,10 +142,11 @@ class AdaptiveSoftmax(Head):
         log p(v) = log p_head(v)                          v below the first cut-off
         log p(v) = log p_head(tail k) + log p_k(v)        v in tail k
 
-    Here all rows have the features' width, so that they can be the embedding's own, and a tail k
-    sees the features through a projection P_k (Grave et al. shrink the tails' width instead). A
-    tail's class starts with the logarithm of the tail's size added to its logit, so that zero
-    weights mean the uniform distribution.
+    A tail k sees the features through a projection P_k to fewer dimensions (Grave et al. 2017,
+    section 4.3). All rows have the features' width, so that they can be the embedding's own, and
+    of a tail's rows only the first `tail_width` columns count here. A tail's class starts with the
+    logarithm of the tail's size added to its logit, so that zero weights mean the uniform
+    distribution.
 
     Parameters
     ----------
@@ -153,6 +154,8 @@ class AdaptiveSoftmax(Head):
         See `Head`.
     cutoffs : sequence of int
         The first id of each tail, rising, above 0 and below `vocab_size`.
+    tail_width : int, optional
+        Width of what the tails see, W; by default all of D.
     """
 
     first_ids: Tensor
@@ -164,14 +167,16 @@ class AdaptiveSoftmax(Head):
         vocab_size: int,
         embedding: nn.Parameter | Int8Matrix | None,
         cutoffs: list[int],
+        tail_width: int | None = None,
     ) -> None:
         super().__init__(width, vocab_size, embedding)
+        tail_width = tail_width or width
         edges = [0, *cutoffs, vocab_size]
         self.edges = edges
         self.sizes = [high - low for low, high in pairwise(edges)]
         self.cluster_weight = nn.Parameter(torch.zeros(len(cutoffs), width))
         self.cluster_bias = nn.Parameter(torch.zeros(len(cutoffs)))
-        self.projections = nn.Parameter(torch.zeros(len(cutoffs), width, width))
+        self.projections = nn.Parameter(torch.zeros(len(cutoffs), tail_width, width))
         log_sizes = torch.tensor([math.log(size) for size in self.sizes[1:]])
         self.register_buffer("log_sizes", log_sizes, persistent=False)
         self.register_buffer("first_ids", torch.tensor(cutoffs), persistent=False)
@@ -186,7 +191,7 @@ class AdaptiveSoftmax(Head):
         super().initialise(generator, tied=tied)
         nn.init.uniform_(self.cluster_weight, -0.1, 0.1, generator=generator)
         with torch.no_grad():
-            self.projections.copy_(torch.eye(self.projections.shape[-1]))
+            self.projections.copy_(torch.eye(*self.projections.shape[1:]))
 
     @torch.no_grad()
     def expect(self, log_probs: Tensor) -> None:
@@ -227,7 +232,7 @@ class AdaptiveSoftmax(Head):
         for k, rows in enumerate(tails):
             if len(rows):
                 inside = targets[rows] - self.edges[k + 1]
-                nll[rows] += linear_nll(self._project(k, x[rows]), *self._tail(k), inside)
+                nll[rows] += linear_nll(self._project(k, x[rows]), *self.tail(k), inside)
         return nll
 
     def log_probs(self, x: Tensor) -> Tensor:
@@ -287,7 +292,7 @@ class AdaptiveSoftmax(Head):
 
     def tail_logits(self, k: int, x: Tensor) -> Tensor:
         """Return the logits of tail k's ids."""
-        return logits(self._project(k, x), *self._tail(k))
+        return logits(self._project(k, x), *self.tail(k))
 
     @property
     def _cluster_biases(self) -> Tensor:
@@ -295,12 +300,22 @@ class AdaptiveSoftmax(Head):
 
     def _project(self, k: int, x: Tensor) -> Tensor:
         """Return the features as tail k sees them."""
-        return product(x, self.projections[k], None, beside=self._tail(k)[0])
+        rows, _ = self.tail(k)
+        return product(x, self.projection(k), None, beside=rows)
 
-    def _tail(self, k: int) -> tuple[Weights, Tensor]:
-        """Return the rows and the biases of tail k."""
+    def tail(self, k: int) -> tuple[Weights, Tensor]:
+        """Return what counts of the rows of tail k, and its biases."""
         ids = slice(self.edges[k + 1], self.edges[k + 2])
-        return self.rows[ids], self.bias[ids]
+        rows = self.rows[ids]
+        seen = rows if isinstance(rows, Int8Rows) else rows[:, : self.projections.shape[1]]
+        return seen, self.bias[ids]
+
+    def projection(self, k: int) -> Tensor:
+        """Return P_k: of shape (W, D), or (D, D) for rows in int8, which come as a whole."""
+        of_tail = self.projections[k]
+        if not isinstance(self.rows, Int8Rows):
+            return of_tail
+        return nn.functional.pad(of_tail, (0, 0, 0, self.width - len(of_tail)))
 
     def _head_targets(self, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return each target's place in the head, and for each tail the rows whose target it holds.
@@ -321,8 +336,9 @@ def make_head(
     vocab_size: int,
     embedding: nn.Parameter | Int8Matrix | None,
     cutoffs: list[int],
+    tail_width: int | None = None,
 ) -> Head:
-    """Make the output layer of one kind: "softmax", or "adaptive" with its cut-offs."""
+    """Make the output layer of one kind: "softmax", or "adaptive" with its cut-offs and width."""
     if kind == "softmax":
         return Softmax(width, vocab_size, embedding)
-    return AdaptiveSoftmax(width, vocab_size, embedding, cutoffs)
+    return AdaptiveSoftmax(width, vocab_size, embedding, cutoffs, tail_width)

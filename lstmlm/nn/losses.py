@@ -62,7 +62,8 @@ def adaptive_cross_entropy(
     bias : Tensor, shape (V,)
     cluster_weight : Tensor, shape (K, D)
     cluster_bias : Tensor, shape (K,)
-    projections : Tensor, shape (K, D, D)
+    projections : Tensor, shape (K, W, D)
+        To the first W columns of the tails' rows; what stands in the others counts for nothing.
     edges : list of int
         0, the first id of each tail, V.
     head_targets : Tensor of int64, shape (N,)
@@ -134,7 +135,7 @@ class _AdaptiveCrossEntropy(_CrossEntropy):
         tails: list[tuple[Tensor, Tensor]],
         dtype: torch.dtype,
     ) -> Tensor:
-        first = edges[1]
+        first, width = edges[1], projections.shape[1]
         features, columns, maps = x.to(dtype), weight.to(dtype), projections.to(dtype)
         parts = (weight, bias, cluster_weight, cluster_bias, projections)
         grads = [torch.empty_like(part) for part in parts]
@@ -152,12 +153,13 @@ class _AdaptiveCrossEntropy(_CrossEntropy):
                 ids = slice(edges[k + 1], edges[k + 2])
                 seen = features[rows]
                 nats, by_seen = _loss_and_gradients(
-                    *(seen @ maps[k].T, columns[ids], bias[ids], targets - ids.start),
-                    *(by_weight[ids], by_bias[ids]),
+                    *(seen @ maps[k].T, columns[ids, :width], bias[ids], targets - ids.start),
+                    *(by_weight[ids, :width], by_bias[ids]),
                 )
                 total += nats
                 by_projections[k] = by_seen.T @ seen
                 by_x.index_add_(0, rows, (by_seen @ maps[k]).to(x.dtype))
+        by_weight[first:, width:] = 0
         ctx.save_for_backward(by_x, *grads)
         return total
 
