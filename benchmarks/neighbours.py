@@ -152,7 +152,7 @@ def main() -> None:
         done = fit_and_score(args.data, args.one["corpus"], args.seconds, args.one["params"])
         print(json.dumps(done))
         return
-    print(machine(), f"{args.seconds:g} s a fit, {args.side_by_side} side by side", end="\n\n")
+    print(f"{machine()}; {args.seconds:g} s a fit, {args.side_by_side} side by side", end="\n\n")
     run_all(args)
     show(args)
 

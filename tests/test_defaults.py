@@ -188,7 +188,7 @@ def test_words_of_a_large_vocabulary_are_read_with_noise_if_they_are_read_often(
         given_values = {"by_word": by_word, "max_epochs": passes} | given_values
         return training(10**6, vocab_size, **given_values).input_noise
 
-    weights = 4 * 512 * (512 + 320) + 320 * (30_000 + 512)
+    weights = 4 * 512 * (512 + 224) + 224 * (30_000 + 512)
     often = math.ceil(NOISY_PASSES * WEIGHTS_A_TOKEN / (weights / 10**6))
     assert (noise(often - 1), noise(often)) == (0.0, INPUT_NOISE)
     assert noise(often, **few_weights) == 0.0
@@ -253,7 +253,7 @@ def test_the_tests_above_give_every_setting():
 @given(st.integers(1, 400))
 def test_the_embedding_is_no_wider_than_the_layers(hidden_size):
     network = model(10**6, 1000, hidden_size=hidden_size)
-    assert network.embedding_dim == min(hidden_size, 320)
+    assert network.embedding_dim == min(hidden_size, 224)
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "char", "word"])
