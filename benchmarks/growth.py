@@ -1,6 +1,6 @@
 """How time and memory grow with the work.
 
-    python benchmarks/growth.py --data FOLDER --plot growth.png
+    python benchmarks/growth.py --data FOLDER --out GROWTH.jsonl --plot growth.png
 
 FOLDER holds WikiText-2 as wikitext-2/. `fit` (one epoch), `score_samples` and `pipe` are run on
 
@@ -10,9 +10,10 @@ FOLDER holds WikiText-2 as wikitext-2/. `fit` (one epoch), `score_samples` and `
 - hidden sizes of 128, 256, 512 and 1,024 (1 MB of the lines),
 - texts of 10 to 100,000 words (1 MB of WikiText's words, cut otherwise),
 
-each case in a process of its own. A case's memory is the largest resident size of its process less
-what it held before its work began. The exponent is that of the power law between the least and the
-most work: 1 is linear. Nothing else should run on the machine.
+each case in a process of its own. Cases are added to --out as they end, and those that are there
+already are left out, so that the whole can be broken off. A case's memory is the largest resident
+size of its process less what it held before its work began. The exponent is that of the power law
+between the least and the most work: 1 is linear. Nothing else should run on the machine.
 """
 
 import argparse
@@ -103,17 +104,28 @@ def measure(data: Path, kind: str, value: int, work: str, folder: Path) -> dict[
     return figures
 
 
-def run(data: Path, kind: str, value: int) -> list[dict[str, Any]]:
+def run(data: Path, kind: str, value: int) -> Iterator[dict[str, Any]]:
     """Run a case's work, each piece in a process of its own."""
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for work in WORK:
             facts = json.dumps([kind, value, work, folder])
             command = [sys.executable, __file__, "--data", str(data), "--one", facts]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             row = {"kind": kind, "value": value, "work": work}
-            rows.append(row | json.loads(done.stdout.splitlines()[-1]))
-            print(rows[-1], file=sys.stderr)
+            yield row | json.loads(done.stdout.splitlines()[-1])
+
+
+def run_missing(data: Path, kinds: list[str], out: Path) -> list[dict[str, Any]]:
+    """Run the cases that a file doesn't hold yet; return all that it then holds."""
+    lines = out.read_text().splitlines() if out.exists() else []
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    done = {(row["kind"], row["value"]) for row in rows}
+    wanted = {(kind, value) for kind in kinds for value in CASES[kind]}
+    for kind_and_value in sorted(wanted - done):
+        of_case = list(run(data, *kind_and_value))
+        with out.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in of_case)
+        rows += of_case
     return rows
 
 
@@ -162,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--kinds", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--out", type=Path, default=Path("growth.jsonl"))
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -169,9 +182,7 @@ def main() -> None:
         kind, value, work, folder = args.one
         print(json.dumps(measure(args.data, kind, value, work, Path(folder))))
         return
-    rows = [
-        row for kind in args.kinds for value in CASES[kind] for row in run(args.data, kind, value)
-    ]
+    rows = run_missing(args.data, args.kinds, args.out)
     print(machine(), end="\n\n")
     print(table(summary(rows)))
     if args.plot:

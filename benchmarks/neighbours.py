@@ -70,7 +70,7 @@ def fit_and_score(
     settled = {name: lm.params_[name] for names in CHANGED.values() for name in names}
     return {
         "nats": math.log(lm.perplexity(texts(data, corpus, "test"))),
-        "epochs": sum(e.tokens for e in lm.history_) / lm.history_[0].tokens,
+        "tokens": sum(e.tokens for e in lm.history_),
         "settled": settled,
     }
 
@@ -129,7 +129,7 @@ def show(args: argparse.Namespace) -> None:
                 "corpus": corpus,
                 "run": run,
                 **row["settled"],
-                "epochs": f"{row['epochs']:.1f}",
+                "tokens": f"{row['tokens']:,}",
                 "test, nats": f"{row['nats']:.4f}",
                 "gain": f"{gain:+.1%}",
             }
