@@ -154,9 +154,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
     figure, axes = plt.subplots(2, len(CASES), figsize=(4 * len(CASES), 6), layout="constrained")
-    for column, kind in enumerate(CASES):
+    for column, (kind, values) in enumerate(CASES.items()):
         for work in WORK:
             of = [r for r in rows if (r["kind"], r["work"]) == (kind, work)]
             for ax, unit in zip(axes[:, column], ("seconds", "MB"), strict=True):
@@ -165,6 +166,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 )
                 ax.set(xlabel=kind, ylabel=unit)
                 ax.grid(visible=True, alpha=0.3)
+        for ax in axes[:, column]:
+            ax.set_xticks(values, [f"{value:,}" for value in values])
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(ScalarFormatter())
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_minor_locator(NullLocator())
     axes[0, 0].legend()
     figure.savefig(path, dpi=120)
 
