@@ -182,7 +182,7 @@ def test_a_limit_of_seconds_lifts_the_auto_limit_of_epochs():
 
 
 def test_words_of_a_large_vocabulary_are_read_with_noise_if_they_are_read_often():
-    few_weights = {"embedding_dim": 64, "hidden_size": 32}  # a sixth of those by the rules
+    few_weights = {"embedding_dim": 64, "hidden_size": 32}  # a quarter of those by the rules
 
     def noise(passes, vocab_size=30_000, by_word=True, **given_values):
         given_values = {"by_word": by_word, "max_epochs": passes} | given_values
