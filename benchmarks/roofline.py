@@ -154,7 +154,7 @@ def training_step(lm: LSTMLanguageModel, corpus: Corpus, lanes: int) -> Callable
     """Return what takes a step of a real training each time it is called."""
     config = TrainConfig(
         max_epochs=9, batch_size=lanes, bptt_length=WINDOW, learning_rate=1e-3, weight_decay=0.01,
-        precision=lm.params_["precision"],
+        precision=lm.params_["precision"], input_noise=0.0,
     )  # fmt: skip
     model = lm.module_
     trainer = _Trainer(model, corpus, None, config, make_optimiser(model, config), rate_at, 0, None)
