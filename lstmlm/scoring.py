@@ -21,6 +21,7 @@ from lstmlm.allocator import few_shapes
 from lstmlm.batches import Corpus, Rows, group_rows, rows_of, sort_rows, walk
 from lstmlm.measures import Tally, perplexity
 from lstmlm.model import RecurrentLM
+from lstmlm.nn.losses import padded
 from lstmlm.nn.state import State
 from lstmlm.text import (
     END,
@@ -278,7 +279,8 @@ def read_windows(
             counted = torch.from_numpy(window.counted).to(model.device)
             hidden = model.attend(outputs, counted)[counted]
             targets = torch.from_numpy(ids[positions].astype(np.int64)).to(model.device)
-            yield Seen(positions, hidden, model.project(hidden), targets, state)
+            features = model.project(padded(hidden))[: len(hidden)]
+            yield Seen(positions, hidden, features, targets, state)
 
 
 def pools(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:

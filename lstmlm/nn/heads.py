@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lstmlm.nn.int8 import Int8Matrix, Int8Rows
 from lstmlm.nn.linear import BLOCK_LOGITS, linear_nll, logits, nll_of
-from lstmlm.nn.losses import adaptive_cross_entropy, chunk_rows, linear_cross_entropy
+from lstmlm.nn.losses import adaptive_cross_entropy, chunk_rows, linear_cross_entropy, padded
 from lstmlm.nn.stepping import Weights, product
 
 
@@ -72,8 +72,8 @@ class Head(nn.Module):
         Parameters
         ----------
         x : Tensor, shape (N, D)
-            Features.
-        targets : Tensor of int64, shape (N,)
+            Features; rows beyond the targets count for nothing.
+        targets : Tensor of int64, shape (N,) or less
             Ids.
         rows : Tensor, shape (V, D), optional
             What stands for the layer's own rows, with a gradient of its own.
@@ -301,7 +301,7 @@ class AdaptiveSoftmax(Head):
     def _project(self, k: int, x: Tensor) -> Tensor:
         """Return the features as tail k sees them."""
         rows, _ = self.tail(k)
-        return product(x, self.projection(k), None, beside=rows)
+        return product(padded(x), self.projection(k), None, beside=rows)[: len(x)]
 
     def tail(self, k: int) -> tuple[Weights, Tensor]:
         """Return what counts of the rows of tail k, and its biases."""

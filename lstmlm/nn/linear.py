@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lstmlm.nn.int8 import Int8Rows
-from lstmlm.nn.losses import product_type
+from lstmlm.nn.losses import padded, product_type
 from lstmlm.nn.stepping import Weights, product
 
 NORM_ROWS = 2_048  # rows whose norms are computed side by side,
@@ -48,7 +48,8 @@ def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Ten
     columns = weight if isinstance(weight, Int8Rows) else weight.to(dtype)
     with torch.autocast(x.device.type, enabled=False):
         parts = [
-            _log_norm(rows, columns, bias) - _chosen(rows, columns, bias, of_rows)
+            _log_norm(padded(rows), columns, bias)[: len(rows)]
+            - _chosen(rows, columns, bias, of_rows)
             for rows, of_rows in zip(
                 torch.split(x.to(dtype), NORM_ROWS), torch.split(targets, NORM_ROWS), strict=True
             )
@@ -63,10 +64,11 @@ def nll_of(found: Tensor, targets: Tensor) -> Tensor:
 
 def _log_norm(x: Tensor, weight: Weights, bias: Tensor) -> Tensor:
     """Return log(sum(exp(logits))) of each row, shape (N,)."""
+    n_rows, x = len(x), padded(x)
     size = max(1, BLOCK_LOGITS // max(1, len(x)))
     starts = range(0, len(bias), size)
     norms = [logits(x, weight[at : at + size], bias[at : at + size]).logsumexp(-1) for at in starts]
-    return torch.stack(norms, -1).logsumexp(-1)
+    return torch.stack(norms, -1).logsumexp(-1)[:n_rows]
 
 
 def _chosen(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Tensor:

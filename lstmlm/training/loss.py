@@ -10,6 +10,7 @@ from torch import Tensor
 from lstmlm.batches import Window
 from lstmlm.config import TrainConfig
 from lstmlm.model import RecurrentLM
+from lstmlm.nn.losses import padded
 from lstmlm.nn.state import State
 from lstmlm.training.noise import InputNoise
 
@@ -71,7 +72,7 @@ def window_loss(
     dropped = model.attend(model.drop(outputs, noise), counted)
     # Most windows count in full, and gathering all places would be a copy there and one back.
     chosen = dropped.flatten(0, 1) if window.counted.all() else dropped[counted]
-    nats = model.head.loss(model.project(chosen), targets, shared)
+    nats = model.head.loss(model.project(padded(chosen)), targets, shared)
     return WindowLoss(nats, _penalty(outputs, dropped, counted, config), state)
 
 
