@@ -27,7 +27,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lstmlm.nn.dropout import dropped_weight
 from lstmlm.nn.loop import run_steps
@@ -151,9 +150,9 @@ class LSTM(_Fused, nn.LSTM):
                 parts = (part.float() for part in (x, hidden, cell))
                 return self.step(*parts, weight_drop=weight_drop, noise=noise)
         if self._wide_in_bf16():
-            inputs = F.linear(x, self.weight_ih_l0, self.bias_ih_l0 + self.bias_hh_l0)
             recurrent = dropped_weight(self.weight_hh_l0, weight_drop, noise)
-            return run_steps(inputs, hidden, cell, recurrent)
+            bias = self.bias_ih_l0 + self.bias_hh_l0
+            return run_steps(x, hidden, cell, [self.weight_ih_l0, recurrent], bias)
         state = (hidden.unsqueeze(0).contiguous(), cell.unsqueeze(0).contiguous())
         if noise is None or weight_drop == 0:
             outputs, (hidden_after, cell_after) = self(x, state)

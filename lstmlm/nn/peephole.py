@@ -25,7 +25,6 @@ torch has no kernel for them; their steps are those of `lstmlm.nn.loop`.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lstmlm.nn.dropout import dropped_weight
 from lstmlm.nn.loop import run_steps
@@ -96,9 +95,8 @@ class PeepholeLSTM(nn.Module):
         noise: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Read a window; see `lstmlm.nn.cells.LSTM.step`. Full peepholes drop weights too."""
-        recurrent = dropped_weight(self.weight_hh, weight_drop, noise)
+        matrices = [self.weight_ih, dropped_weight(self.weight_hh, weight_drop, noise)]
         if self.full:
-            matrices = dropped_weight(self.weight_ch, weight_drop, noise)
-            recurrent = torch.cat([recurrent, matrices], dim=1)
-        inputs = F.linear(x, self.weight_ih, self.bias)
-        return run_steps(inputs, hidden, cell, recurrent, None if self.full else self.weight_ch)
+            matrices.append(dropped_weight(self.weight_ch, weight_drop, noise))
+        peepholes = None if self.full else self.weight_ch
+        return run_steps(x, hidden, cell, matrices, self.bias, peepholes)
