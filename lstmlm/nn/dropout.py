@@ -3,6 +3,8 @@
 Every function returns a new value and leaves what it is given alone. ``noise=None`` is no dropout.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -77,6 +79,12 @@ def dropped_weight(weight: Tensor, rate: float, noise: torch.Generator | None) -
 
 
 def _mask(shape: tuple[int, ...], like: Tensor, rate: float, noise: torch.Generator) -> Tensor:
-    """Draw zeros at a rate, and 1 / (1 - rate) elsewhere."""
-    mask = torch.empty(shape, dtype=like.dtype, device=like.device)
-    return mask.bernoulli_(1 - rate, generator=noise).div_(1 - rate)
+    """Draw zeros at a rate, to 16 bits, and 1 / (1 - rate) elsewhere.
+
+    Four are cut out of each random number: torch's own draw of a wide layer's matrix took a fifth
+    of a training step.
+    """
+    size = math.prod(shape)
+    numbers = torch.empty(-(-size // 4), dtype=torch.int64, device=like.device)
+    bits = numbers.random_(-(2**63), None, generator=noise).view(torch.int16)[:size].view(shape)
+    return (bits >= min(round(rate * 2**16), 2**16 - 1) - 2**15).to(like.dtype).div_(1 - rate)
