@@ -105,7 +105,7 @@ def padded(x: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (M, D)
-        M is 32 at least, else up to an eighth more than N.
+        M is up to 31 more than N, or up to an eighth.
     """
     if product_type(x) != torch.bfloat16:
         return x
