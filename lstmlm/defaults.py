@@ -16,6 +16,9 @@ MAX_EPOCHS = 60
 MAX_HELD_OUT = 200_000  # tokens that are held out at most: they are read after every epoch
 STEP_OPERATIONS = 1_250  # as which the optimiser's step counts for each weight
 MANY_PRODUCTS = 8_000_000  # a token, from which scoring is faster in bf16 by far
+WIDE_PASSES = 12  # over a text, and
+WIDE_TOKENS = 1_000_000  # of it, from which seconds that are given buy a wide network
+WIDE = 1_024  # units
 WEIGHTS_A_TOKEN = 4.35  # of a text on which dropout follows from its passes alone
 INPUT_NOISE = 0.2  # with which words of a large vocabulary are read
 NOISY_PASSES = 15  # times or more, in a text that has `WEIGHTS_A_TOKEN`
@@ -70,32 +73,55 @@ def resolve(
     model: ModelConfig, train: TrainConfig, case: Circumstances
 ) -> tuple[ModelConfig, TrainConfig]:
     """Settle the network's sizes, then the training's pace, then the restraint that suits both."""
-    model = replace(model, **_filled(model, _sizes(model, case)))
-    train = replace(train, **_filled(train, _pace(train, case)))
+    given = model, train
+    model, train = _sized(*given, case, wide=False)
+    if _has_time(model, train, case):
+        model, train = _sized(*given, case, wide=True)
     n_passes = passes(model, train, case)
     model = replace(model, **_filled(model, _dropout(model, n_passes, case)))
     settled = _decay(train, n_passes, case) | _noise(model, n_passes, case)
     return model, replace(train, **_filled(train, settled))
 
 
-def _sizes(config: ModelConfig, case: Circumstances) -> dict[str, Any]:
-    hidden = _by_size(case.n_tokens, {0: 128, 50_000: 256, 300_000: 512})
+def _sized(
+    model: ModelConfig, train: TrainConfig, case: Circumstances, *, wide: bool
+) -> tuple[ModelConfig, TrainConfig]:
+    return (
+        replace(model, **_filled(model, _sizes(model, case, wide=wide))),
+        replace(train, **_filled(train, _pace(train, case, wide=wide))),
+    )
+
+
+def _has_time(model: ModelConfig, train: TrainConfig, case: Circumstances) -> bool:
+    """Return whether so many seconds are given that a wide network is better than more passes.
+
+    Words alone want one: of characters wider networks learned no more.
+    """
+    words = case.vocab_size > SMALL_VOCABULARY and not case.longest_pair
+    often = train.max_seconds is not None and passes(model, train, case) >= WIDE_PASSES
+    return words and often and case.n_tokens >= WIDE_TOKENS
+
+
+def _sizes(config: ModelConfig, case: Circumstances, *, wide: bool) -> dict[str, Any]:
+    hidden = WIDE if wide else _by_size(case.n_tokens, {0: 128, 50_000: 256, 300_000: 512})
     if config.hidden_size != AUTO:
         hidden = config.hidden_size
+    width = 64 if case.vocab_size <= SMALL_VOCABULARY else 400 if wide else 224
     return {
         "output": "adaptive" if case.vocab_size >= ADAPTIVE_FROM else "softmax",
         "hidden_size": hidden,
-        "embedding_dim": min(hidden, 64 if case.vocab_size <= SMALL_VOCABULARY else 224),
+        "embedding_dim": min(hidden, width),
         "num_layers": 1,
     }
 
 
-def _pace(config: TrainConfig, case: Circumstances) -> dict[str, Any]:
+def _pace(config: TrainConfig, case: Circumstances, *, wide: bool) -> dict[str, Any]:
     by_char, n_tokens = case.vocab_size <= SMALL_VOCABULARY, max(1, case.n_tokens)
     window = 100 if by_char else 35
     if config.context == "document" and window < case.mean_length <= 2 * window:
         window = round(case.mean_length)  # most texts then need one window instead of two
-    lanes = max(1, min(32 if by_char else 20, n_tokens // (MIN_STEPS * window)))
+    most = 64 if wide else 32 if by_char else 20  # with many passes steps are many enough
+    lanes = max(1, min(most, n_tokens // (MIN_STEPS * window)))
     if case.longest_pair:  # pairs are read whole, and with so many a step enough steps are taken
         window = case.longest_pair
         side_by_side = min(PAIRS_A_STEP, n_tokens / case.mean_length / MIN_STEPS)
@@ -119,11 +145,13 @@ def _dropout(model: ModelConfig, n_passes: float, case: Circumstances) -> dict[s
     with embeddings of 320). But with more than 0.4 a narrower network in a minute on 260,000
     characters lost 5 %.
     """
-    by_char = case.vocab_size <= SMALL_VOCABULARY
-    rate = round(min(0.4, 0.1 * math.log2(1 + n_passes * _crowding(model, case))), 2)
+    by_char, wide = case.vocab_size <= SMALL_VOCABULARY, int(model.hidden_size) >= WIDE
+    wanted = 0.1 * math.log2(1 + n_passes * _crowding(model, case))
+    rate = min(0.4, wanted)
+    on_inputs = min(0.1, rate) if by_char else min(0.6, 1.2 * wanted) if wide else rate
     return {
-        "dropout": rate,
-        "dropout_input": min(rate, 0.1) if by_char else rate,
+        "dropout": round(rate, 2),
+        "dropout_input": round(on_inputs, 2),
         "dropout_embedding": 0.0,
         "dropout_weight": 0.0,
     }
