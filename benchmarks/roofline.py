@@ -34,6 +34,7 @@ from lstmlm.allocator import kept_buffers
 from lstmlm.batches import Corpus, rows_of, shuffled_groups
 from lstmlm.config import TrainConfig
 from lstmlm.model import RecurrentLM
+from lstmlm.nn.cells import MAX_FUSED
 from lstmlm.optim import make_optimiser, rate_at
 from lstmlm.scoring import inference, tally_rows
 from lstmlm.training.loop import _Trainer
@@ -60,13 +61,17 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product (rows x inner) (inner x columns), done a number of times."""
+    """A matrix product (rows x inner) (inner x columns), done a number of times.
+
+    If it is turned, the weights stand on the left and texts are columns.
+    """
 
     what: str
     rows: int
     inner: int
     columns: int
     times: int = 1
+    turned: bool = False
 
     @property
     def operations(self) -> float:
@@ -74,13 +79,22 @@ class Product:
         return 2.0 * self.rows * self.inner * self.columns * self.times
 
 
-def forward_products(model: RecurrentLM, rows: int, steps: int, tails: list[int]) -> list[Product]:
-    """Return the products of reading and scoring `rows` texts of `steps` tokens."""
+def forward_products(
+    model: RecurrentLM, rows: int, steps: int, tails: list[int], *, in_loop: bool
+) -> list[Product]:
+    """Return the products of reading and scoring `rows` texts of `steps` tokens.
+
+    In the loop (`lstmlm.nn.loop`) a step is one product, of input and state.
+    """
     places, head = rows * steps, model.head
     found = []
     for _ in range(LAYERS):
-        found.append(Product("layer, from the input", places, SIZE, 4 * SIZE))
-        found.append(Product("layer, from the state", rows, SIZE, 4 * SIZE, steps))
+        if in_loop:
+            both = Product("layer, input and state", rows, 2 * SIZE, 4 * SIZE, steps, turned=True)
+            found.append(both)
+        else:
+            found.append(Product("layer, from the input", places, SIZE, 4 * SIZE))
+            found.append(Product("layer, from the state", rows, SIZE, 4 * SIZE, steps))
     sizes = head.sizes
     found.append(Product("head", places, SIZE, sizes[0] + len(sizes) - 1))
     for size, n_rows in zip(sizes[1:], tails, strict=True):
@@ -92,7 +106,7 @@ def forward_products(model: RecurrentLM, rows: int, steps: int, tails: list[int]
 def backward_products(forward: list[Product]) -> Iterator[Product]:
     """Yield the two products of each one's gradients; a state's weights get theirs at once."""
     for p in forward:
-        yield Product(p.what + ", gradient by x", p.rows, p.columns, p.inner, p.times)
+        yield Product(p.what + ", gradient by x", p.rows, p.columns, p.inner, p.times, p.turned)
         yield Product(p.what + ", gradient by weights", p.inner, p.rows * p.times, p.columns)
 
 
@@ -100,8 +114,11 @@ def measured(product: Product, dtype: torch.dtype) -> float:
     """Return the seconds that a product takes, all its times."""
     left = torch.randn(product.rows, product.inner).to(dtype)
     # The weights lie as torch's layers hold them: transposed.
-    right = torch.randn(product.columns, product.inner).to(dtype).T
-    return product.times * median_seconds(lambda: left @ right)
+    right = torch.randn(product.columns, product.inner).to(dtype)
+    if product.turned:
+        columns = left.T.contiguous()
+        return product.times * median_seconds(lambda: right @ columns)
+    return product.times * median_seconds(lambda: left @ right.T)
 
 
 def median_seconds(work: Callable[[], object], repeat: int = 9) -> float:
@@ -212,8 +229,12 @@ def train(lm: LSTMLanguageModel, corpus: Corpus, lanes: int) -> None:
     """Measure a step of training."""
     step = training_step(lm, corpus, lanes)
     took, places = median_seconds(step, 60), lanes * WINDOW
-    forward = forward_products(lm.module_, lanes, WINDOW, tail_rows(lm, corpus.ids, places))
-    dtype = torch.bfloat16 if lm.params_["precision"] == "bf16" else torch.float32
+    in_bf16 = lm.params_["precision"] == "bf16"
+    dtype = torch.bfloat16 if in_bf16 else torch.float32
+    forward = forward_products(
+        *(lm.module_, lanes, WINDOW, tail_rows(lm, corpus.ids, places)),
+        in_loop=in_bf16 and SIZE > MAX_FUSED,
+    )
     report(
         f"A step of training, {lanes} lanes",
         took,
@@ -231,7 +252,8 @@ def score(lm: LSTMLanguageModel, corpus: Corpus) -> None:
     places = SCORED_LINES * SCORED_LENGTH
     lm.module_.eval()
     products = forward_products(
-        lm.module_, SCORED_LINES, SCORED_LENGTH, tail_rows(lm, corpus.ids, places)
+        *(lm.module_, SCORED_LINES, SCORED_LENGTH, tail_rows(lm, corpus.ids, places)),
+        in_loop=False,
     )
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
 
