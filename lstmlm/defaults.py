@@ -16,9 +16,9 @@ MAX_EPOCHS = 60
 MAX_HELD_OUT = 200_000  # tokens that are held out at most: they are read after every epoch
 STEP_OPERATIONS = 1_250  # as which the optimiser's step counts for each weight
 MANY_PRODUCTS = 8_000_000  # a token, from which scoring is faster in bf16 by far
-WIDE_PASSES = 12  # over a text, and
-WIDE_TOKENS = 1_000_000  # of it, from which seconds that are given buy a wide network
-WIDE = 1_024  # units
+WIDE = 1_024  # units of a network for
+WIDE_TOKENS = 1_000_000  # or more of a text, and seconds in which that network reads it
+WIDE_PASSES = 2.8  # times or more
 WEIGHTS_A_TOKEN = 4.35  # of a text on which dropout follows from its passes alone
 INPUT_NOISE = 0.2  # with which words of a large vocabulary are read
 NOISY_PASSES = 15  # times or more, in a text that has `WEIGHTS_A_TOKEN`
@@ -73,10 +73,8 @@ def resolve(
     model: ModelConfig, train: TrainConfig, case: Circumstances
 ) -> tuple[ModelConfig, TrainConfig]:
     """Settle the network's sizes, then the training's pace, then the restraint that suits both."""
-    given = model, train
-    model, train = _sized(*given, case, wide=False)
-    if _has_time(model, train, case):
-        model, train = _sized(*given, case, wide=True)
+    wide = _sized(model, train, case, wide=True)
+    model, train = wide if _suits(*wide, case) else _sized(model, train, case, wide=False)
     n_passes = passes(model, train, case)
     model = replace(model, **_filled(model, _dropout(model, n_passes, case)))
     settled = _decay(train, n_passes, case) | _noise(model, n_passes, case)
@@ -92,10 +90,12 @@ def _sized(
     )
 
 
-def _has_time(model: ModelConfig, train: TrainConfig, case: Circumstances) -> bool:
-    """Return whether so many seconds are given that a wide network is better than more passes.
+def _suits(model: ModelConfig, train: TrainConfig, case: Circumstances) -> bool:
+    """Return whether a wide network, so settled, learns more in the seconds given.
 
-    Words alone want one: of characters wider networks learned no more.
+    Three passes of one over WikiText-2 leave a held-out perplexity of 131, seven or eight of 512
+    units, for which other processors take as long, of 136; two, 148, and 140 in as long. Of
+    characters wider networks learned no more.
     """
     words = case.vocab_size > SMALL_VOCABULARY and not case.longest_pair
     often = train.max_seconds is not None and passes(model, train, case) >= WIDE_PASSES

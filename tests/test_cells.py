@@ -202,19 +202,29 @@ def test_peepholes_learn_from_zero(peephole):
     assert gradient.ne(0).all()
 
 
-@PEEPHOLES
-def test_products_in_bf16_stay_near_those_in_float32(peephole):
-    layer = filled(PeepholeLSTM(WIDTH, HIDDEN, peephole=peephole))
-    x, state = torch.randn(ROWS, STEPS, WIDTH, generator=noise()), torch.zeros(ROWS, HIDDEN)
+@pytest.fixture(params=["lstm", "diagonal", "full"])
+def looping(request, monkeypatch):
+    """Return a layer whose steps are those of the loop under autocast; two texts become four."""
+    monkeypatch.setattr("lstmlm.nn.cells.MAX_FUSED", 0)
+    if request.param == "lstm":
+        return filled(LSTM(WIDTH, HIDDEN))
+    return filled(PeepholeLSTM(WIDTH, HIDDEN, peephole=request.param))
+
+
+def test_products_in_bf16_stay_near_those_in_float32(looping):
+    shapes = [(ROWS, STEPS, WIDTH), (ROWS, HIDDEN), (ROWS, HIDDEN)]
+    window = [torch.randn(shape, generator=noise()).requires_grad_() for shape in shapes]
 
     def read():
-        outputs, *_ = layer.step(x, state, state)
-        return outputs.float(), torch.autograd.grad(outputs.sum(), layer.weight_hh)[0]
+        found = looping.step(*window)
+        total = sum(part.sum() for part in found)
+        return [*found, *torch.autograd.grad(total, [*window, *looping.parameters()])]
 
     exact = read()
     with torch.autocast("cpu", torch.bfloat16):
         rounded = read()
     for one, other in zip(rounded, exact, strict=True):
+        assert one.dtype == torch.float32
         assert not torch.equal(one, other)
         # bf16 keeps 8 bits, 0.4 %; six steps of gates add some of that up.
         assert (one - other).norm() < 0.03 * other.norm()

@@ -17,6 +17,8 @@ from lstmlm.defaults import (
     MIN_STEPS,
     NOISY_PASSES,
     WEIGHTS_A_TOKEN,
+    WIDE_PASSES,
+    WIDE_TOKENS,
     Circumstances,
     cutoffs,
     passes,
@@ -30,16 +32,10 @@ vocab_sizes = st.integers(2, 2**20)
 contexts = st.sampled_from(["document", "stream"])
 
 
-def settled(
-    n_tokens,
-    vocab_size=1000,
-    mean_length=20.0,
-    fast_bf16=False,
-    longest_pair=0,
-    by_word=False,
-    **given_values,
+def case_of(
+    n_tokens, vocab_size=1000, mean_length=20.0, fast_bf16=False, longest_pair=0, by_word=False
 ):
-    case = Circumstances(
+    return Circumstances(
         n_tokens=n_tokens,
         vocab_size=vocab_size,
         mean_length=mean_length,
@@ -48,7 +44,15 @@ def settled(
         longest_pair=longest_pair,
         by_word=by_word,
     )
-    return resolve(ModelConfig.of(given_values), TrainConfig.of(given_values), case)
+
+
+FACTS = ("mean_length", "fast_bf16", "longest_pair", "by_word")
+
+
+def settled(*case, **given_values):
+    facts = {name: given_values.pop(name) for name in FACTS if name in given_values}
+    configs = ModelConfig.of(given_values), TrainConfig.of(given_values)
+    return resolve(*configs, case_of(*case, **facts))
 
 
 def model(*case, **given_values):
@@ -61,7 +65,7 @@ def training(*case, **given_values):
 
 @given(sizes, vocab_sizes, st.floats(1, 1e6), st.booleans(), contexts)
 def test_nothing_stays_auto(n_tokens, vocab_size, mean_length, fast_bf16, context):
-    network, pace = settled(n_tokens, vocab_size, mean_length, fast_bf16, context=context)
+    network, pace = settled(n_tokens, vocab_size, mean_length, fast_bf16=fast_bf16, context=context)
     values = asdict(network) | asdict(pace)
     assert [name for name, value in values.items() if value == AUTO] == []
     assert resolve_text(TextConfig(), n_tokens).vocab_size != AUTO
@@ -91,14 +95,31 @@ def test_dropout_follows_how_often_the_text_is_read():
     assert [model(*wikitext, max_epochs=n).dropout for n in (1, 3, 6, 15, 100)] == [
         *(0.1, 0.2, 0.28, 0.4, 0.4)
     ]
-    whole = model(*wikitext, max_epochs=3, max_seconds=1e9)
-    assert whole.dropout == 0.2  # whichever limit is met first
+    whole = model(*wikitext, max_epochs=2, max_seconds=1e9)
+    assert whole.dropout == 0.16  # whichever limit is met first
 
 
 def test_dropout_follows_how_much_text_a_weight_has():
     quarter = model(520_000, 23_166, max_epochs=6)
     assert quarter.dropout == quarter.dropout_input == 0.4
     assert model(20_000_000, 33_278, max_epochs=6).dropout < 0.1
+
+
+def test_seconds_for_three_passes_over_a_million_words_buy_a_wide_network():
+    wikitext = 2_088_628, 33_278
+    network, pace = settled(*wikitext, max_seconds=3600.0)
+    assert (network.hidden_size, network.embedding_dim) == (1024, 400)
+    assert (network.dropout, network.dropout_input, pace.batch_size) == (0.4, 0.6, 64)
+    assert passes(network, pace, case_of(*wikitext)) >= WIDE_PASSES
+    assert training(*wikitext, max_seconds=3600.0, by_word=True).input_noise == 0.0
+    for otherwise in (
+        model(*wikitext, max_seconds=300.0),
+        model(*wikitext, max_epochs=60),
+        model(WIDE_TOKENS - 1, 33_278, max_seconds=3600.0),
+        model(2_088_628, 60, max_seconds=3600.0),  # characters
+        model(*wikitext, longest_pair=40, max_seconds=3600.0),
+    ):
+        assert otherwise.hidden_size == 512
 
 
 def test_neighbours_are_counted_where_there_are_words_and_time():
@@ -238,7 +259,10 @@ GIVEN_TRAINING = {
 @given(sizes, vocab_sizes, st.floats(1, 1e6), st.booleans())
 def test_what_is_given_is_kept(n_tokens, vocab_size, mean_length, fast_bf16):
     network, pace = settled(
-        n_tokens, vocab_size, mean_length, fast_bf16, **GIVEN_MODEL, **GIVEN_TRAINING
+        *(n_tokens, vocab_size, mean_length),
+        fast_bf16=fast_bf16,
+        **GIVEN_MODEL,
+        **GIVEN_TRAINING,
     )
     assert asdict(network) == GIVEN_MODEL
     assert asdict(pace) == GIVEN_TRAINING

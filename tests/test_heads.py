@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lstmlm.nn import losses
 from lstmlm.nn.heads import AdaptiveSoftmax, Head, Softmax, make_head
-from lstmlm.nn.losses import linear_cross_entropy, padded
+from lstmlm.nn.losses import linear_cross_entropy, padded, rounded_up
 
 WIDTH, VOCAB = 4, 11
 CUTOFFS = {
@@ -243,6 +243,7 @@ def test_products_in_bf16_get_few_rows_more_so_that_they_have_few_shapes(n):
     x = torch.ones(n, 3, dtype=torch.bfloat16)
     more = padded(x)
     assert n <= len(more) <= n + max(31, n / 8)
+    assert rounded_up(len(more)) == len(more)
     assert torch.equal(more[:n], x)
     assert not more[n:].any()
     assert padded(x.float()).shape == x.shape

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lstmlm.nn.losses import product_type
+from lstmlm.nn.losses import product_type, rounded_up
 
+TEXTS = 4  # of which there are a multiple: a product in bf16 is compiled for each number
 TURNED_ROWS = 128  # that are transposed at a time, and stay in the cache meanwhile
 
 
@@ -49,10 +50,16 @@ def run_steps(
     hidden, cell : Tensor, shape (B, H)
         The state after.
     """
-    columns = (x.permute(1, 2, 0), hidden.T, cell.T)
+    n_texts, dtype = len(x), product_type(bias)
+    if dtype == torch.bfloat16 and (missing := rounded_up(n_texts, TEXTS) - n_texts):
+        x, hidden, cell = (
+            torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
+            for rows in (x, hidden, cell)
+        )
     outputs, last_cell = _Steps.apply(  # type: ignore[no-untyped-call]
-        *columns, bias, diagonal, product_type(bias), *matrices
+        *(x.permute(1, 2, 0), hidden.T, cell.T), *(bias, diagonal, dtype), *matrices
     )
+    outputs, last_cell = outputs[..., :n_texts], last_cell[:, :n_texts]
     return outputs.permute(2, 0, 1), outputs[-1].T, last_cell.T
 
 
@@ -218,5 +225,12 @@ def _through_tanh(grad: Tensor, squashed: Tensor) -> Tensor:
 
 
 def _flat(steps: Tensor) -> Tensor:
-    """Put the columns of all steps side by side: (T, R, B) to (R, T * B)."""
-    return steps.transpose(0, 1).reshape(steps.shape[1], -1)
+    """Put the columns of all steps side by side, (T, R, B) to (R, T * B) or a little more."""
+    turned = steps.transpose(0, 1)
+    if steps.dtype != torch.bfloat16:
+        return turned.flatten(1)
+    n_columns = turned[0].numel()
+    flat = steps.new_empty(len(turned), rounded_up(n_columns))
+    flat[:, :n_columns].view(turned.shape).copy_(turned)
+    flat[:, n_columns:] = 0
+    return flat

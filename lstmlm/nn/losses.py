@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_LOGITS = 1 << 24  # 64 MiB of float32
-LEAST_ROWS = 32  # of a product in bf16; see `padded`
 
 
 def chunk_rows(weight: Tensor) -> int:
@@ -100,18 +99,22 @@ def padded(x: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor, shape (N, D)
+    x : Tensor, shape (N, ...)
 
     Returns
     -------
-    Tensor, shape (M, D)
-        M is up to 31 more than N, or up to an eighth.
+    Tensor, shape (M, ...)
+        M is `rounded_up(N)`.
     """
-    if product_type(x) != torch.bfloat16:
+    missing = rounded_up(len(x)) - len(x)
+    if not missing or product_type(x) != torch.bfloat16:
         return x
-    unit = max(LEAST_ROWS, 1 << max(0, len(x).bit_length() - 4))
-    missing = -len(x) % unit
-    return torch.nn.functional.pad(x, (0, 0, 0, missing)) if missing else x
+    return torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+
+
+def rounded_up(n: int, unit: int = 32) -> int:
+    """Return the next multiple of a unit, or of the power of two that is an eighth of n or less."""
+    return n + -n % max(unit, 1 << max(0, n.bit_length() - 4))
 
 
 class _CrossEntropy(torch.autograd.Function):

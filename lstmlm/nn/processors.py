@@ -18,6 +18,11 @@ def has_bf16_products() -> bool:
     return _has(*BF16_PRODUCTS)
 
 
+def has_matrix_units() -> bool:
+    """Return whether the processor multiplies matrices of bf16 as such, several times as fast."""
+    return _has("amx_bf16")
+
+
 def has_avx512() -> bool:
     """Return whether the processor has vectors of 512 bits."""
     return _has("avx512_f")
