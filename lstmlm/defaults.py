@@ -18,7 +18,8 @@ STEP_OPERATIONS = 1_250  # as which the optimiser's step counts for each weight
 MANY_PRODUCTS = 8_000_000  # a token, from which scoring is faster in bf16 by far
 WIDE = 1_024  # units of a network for
 WIDE_TOKENS = 1_000_000  # or more of a text, and seconds in which that network reads it
-WIDE_PASSES = 2.8  # times or more
+WIDE_PASSES = 2.8  # times or more; its steps are
+WIDE_STEP = 2_240  # tokens each, 64 lanes of 35
 WEIGHTS_A_TOKEN = 4.35  # of a text on which dropout follows from its passes alone
 INPUT_NOISE = 0.2  # with which words of a large vocabulary are read
 NOISY_PASSES = 15  # times or more, in a text that has `WEIGHTS_A_TOKEN`
@@ -120,7 +121,7 @@ def _pace(config: TrainConfig, case: Circumstances, *, wide: bool) -> dict[str, 
     window = 100 if by_char else 35
     if config.context == "document" and window < case.mean_length <= 2 * window:
         window = round(case.mean_length)  # most texts then need one window instead of two
-    most = 64 if wide else 32 if by_char else 20  # with many passes steps are many enough
+    most = WIDE_STEP // window if wide else 32 if by_char else 20
     lanes = max(1, min(most, n_tokens // (MIN_STEPS * window)))
     if case.longest_pair:  # pairs are read whole, and with so many a step enough steps are taken
         window = case.longest_pair
