@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lstmlm.nn.losses import product_type, rounded_up
+from lstmlm.nn.losses import padded, product_type, rounded_up
 
 TEXTS = 4  # of which there are a multiple: a product in bf16 is compiled for each number
 TURNED_ROWS = 128  # that are transposed at a time, and stay in the cache meanwhile
@@ -50,14 +50,10 @@ def run_steps(
     hidden, cell : Tensor, shape (B, H)
         The state after.
     """
-    n_texts, dtype = len(x), product_type(bias)
-    if dtype == torch.bfloat16 and (missing := rounded_up(n_texts, TEXTS) - n_texts):
-        x, hidden, cell = (
-            torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
-            for rows in (x, hidden, cell)
-        )
+    n_texts = len(x)
+    x, hidden, cell = (padded(rows, TEXTS) for rows in (x, hidden, cell))
     outputs, last_cell = _Steps.apply(  # type: ignore[no-untyped-call]
-        *(x.permute(1, 2, 0), hidden.T, cell.T), *(bias, diagonal, dtype), *matrices
+        *(x.permute(1, 2, 0), hidden.T, cell.T), *(bias, diagonal, product_type(bias)), *matrices
     )
     outputs, last_cell = outputs[..., :n_texts], last_cell[:, :n_texts]
     return outputs.permute(2, 0, 1), outputs[-1].T, last_cell.T

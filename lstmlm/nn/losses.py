@@ -90,7 +90,7 @@ def product_type(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def padded(x: Tensor) -> Tensor:
+def padded(x: Tensor, unit: int = 32) -> Tensor:
     """Return rows that go into a product in bf16 with zeros after them; others as they are.
 
     oneDNN compiles a product in bf16 for each shape that it meets; for AMX that takes 3 to 14 ms,
@@ -100,13 +100,15 @@ def padded(x: Tensor) -> Tensor:
     Parameters
     ----------
     x : Tensor, shape (N, ...)
+    unit : int
+        See `rounded_up`.
 
     Returns
     -------
     Tensor, shape (M, ...)
-        M is `rounded_up(N)`.
+        M is N, rounded up.
     """
-    missing = rounded_up(len(x)) - len(x)
+    missing = rounded_up(len(x), unit) - len(x)
     if not missing or product_type(x) != torch.bfloat16:
         return x
     return torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
