@@ -167,12 +167,12 @@ class _AdaptiveCrossEntropy(_CrossEntropy):
         dtype: torch.dtype,
     ) -> Tensor:
         first, width = edges[1], projections.shape[1]
-        features, columns, maps = x.to(dtype), weight.to(dtype), projections.to(dtype)
+        features, maps = x.to(dtype), projections.to(dtype)
         parts = (weight, bias, cluster_weight, cluster_bias, projections)
         grads = [torch.empty_like(part) for part in parts]
         by_weight, by_bias, by_cluster_weight, by_cluster_bias, by_projections = grads
         with torch.autocast(x.device.type, enabled=False):
-            head = torch.cat([columns[:first], cluster_weight.to(dtype)])
+            head = torch.cat([weight[:first], cluster_weight]).to(dtype)
             by_head_bias = torch.empty_like(head[:, 0], dtype=bias.dtype)
             total, by_x = _loss_and_gradients(
                 *(padded(features), head, torch.cat([bias[:first], cluster_bias]), head_targets),
@@ -182,9 +182,9 @@ class _AdaptiveCrossEntropy(_CrossEntropy):
             by_x = by_x[: len(x)].to(x.dtype)
             for k, (rows, targets) in enumerate(tails):
                 ids = slice(edges[k + 1], edges[k + 2])
-                seen = padded(features[rows])
+                seen, of_ids = padded(features[rows]), weight[ids, :width].to(dtype)
                 nats, by_seen = _loss_and_gradients(
-                    *(seen @ maps[k].T, columns[ids, :width], bias[ids], targets - ids.start),
+                    *(seen @ maps[k].T, of_ids, bias[ids], targets - ids.start),
                     *(by_weight[ids, :width], by_bias[ids]),
                 )
                 total += nats
