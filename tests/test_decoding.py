@@ -378,9 +378,9 @@ def test_generated_text_is_the_ids_decoded(tokenizer):
     encoded = [ids.tolist() for ids in lm.tokenizer_.encode(BEGINNINGS)]
     forbidden = [] if lm.tokenizer_.unknown_id is None else [lm.tokenizer_.unknown_id]
     rows = [plain.greedy(lm.module_, ids, 15, forbidden) for ids in encoded]
-    for text, beginning, row in zip(
-        lm.generate(BEGINNINGS, do_sample=False, max_new_tokens=15), BEGINNINGS, rows, strict=True
-    ):
+    # A prompt's last word is taken as whole: healed, it may be the beginning of a likelier one.
+    texts = lm.generate(BEGINNINGS, do_sample=False, max_new_tokens=15, token_healing=False)
+    for text, beginning, row in zip(texts, BEGINNINGS, rows, strict=True):
         decoder = lm.tokenizer_.decoder(after=beginning)
         assert text == "".join(decoder.feed(token) for token in row if token != END)
     assert len({len(row) for row in rows}) > 1

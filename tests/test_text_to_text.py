@@ -402,6 +402,8 @@ def test_the_plain_reading_of_pairs_is_that_of_texts():
     model = fitted(tokenizer="char", attention=False)
     read, written = model.tokenizer_.encode(["one", "1"])
     values, _ = plain.log_probs(model.module_, [*read, END, *written])
+    # What is learned by heart costs next to nothing: the difference of logits of 10 or more, of
+    # which float32 keeps 1e-6 each.
     assert model.score_samples(["one"], ["1"])[0] == pytest.approx(
-        sum(values[len(read) + 1 :]), rel=1e-5, abs=1e-6
+        sum(values[len(read) + 1 :]), rel=1e-5, abs=5e-6
     )
