@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 BEGIN, END, UNKNOWN = 0, 1, 2  # ids of the sentence's marks and of what was never seen
+FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,13 @@ def _smoothed(k: int, counts: Ints, keys: Ints, grams: list[Ints], samples: Ints
 
 
 def _discounts(counts: Ints) -> Floats:
-    """Return what is taken from counts of 0, 1, 2, and 3 or more (equation 26)."""
+    """Return what is taken from counts of 0, 1, 2, and 3 or more (equation 26).
+
+    Where too few n-grams are rare for that, as single characters are, it is what KenLM's builder
+    takes with --discount_fallback.
+    """
     n = np.bincount(counts[counts > 0], minlength=5).astype(np.float64)[1:5]
     with np.errstate(divide="ignore", invalid="ignore"):
         y = n[0] / (n[0] + 2 * n[1])
         taken = np.array([0.0, *(i - (i + 1) * y * n[i] / n[i - 1] for i in (1, 2, 3))])
-    if not (taken >= 0).all():
-        raise ValueError(f"too little text for Kneser-Ney: {n} n-grams occur once to four times.")
-    return taken
+    return taken if (taken >= 0).all() else FALLBACK
