@@ -15,9 +15,9 @@ from lstmlm.nn.dropout import dropped_types, locked_dropout
 from lstmlm.nn.heads import make_head
 from lstmlm.nn.int8 import Int8Matrix
 from lstmlm.nn.quantized import QuantizedLayer
+from lstmlm.nn.rows import TrainedRows
 from lstmlm.nn.state import State
 from lstmlm.nn.stepping import product
-from lstmlm.nn.tied import shared_rows
 
 READ_TOKENS = 8192  # tokens of beginnings that are read at a time
 
@@ -239,22 +239,9 @@ class RecurrentLM(nn.Module):
         """
         return outputs
 
-    def look_up(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embed ids, for training.
-
-        Parameters
-        ----------
-        ids : Tensor of int64, shape (B, T)
-
-        Returns
-        -------
-        embedded : Tensor, shape (B, T, E)
-        rows : Tensor, shape (V, E), or None
-            With tied weights what the head's loss takes, so that both have one gradient.
-        """
-        if self.tie_weights:
-            return shared_rows(self._float_rows, ids)
-        return self.embedding(ids), None
+    def trained_rows(self) -> TrainedRows:
+        """Return the embedding's and the output layer's rows in the parts that a training moves."""
+        return TrainedRows(self._float_rows, self.head)
 
     def read(
         self,
@@ -271,7 +258,7 @@ class RecurrentLM(nn.Module):
         ids, state, noise
             See `forward`.
         embedded : Tensor, shape (B, T, E), optional
-            What `look_up` gave for the ids.
+            What stands for the ids' rows of the embedding.
 
         Returns
         -------

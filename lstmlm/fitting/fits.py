@@ -24,7 +24,7 @@ from lstmlm.storage import digest_of, workspace
 from lstmlm.training import Epoch, Report, train
 
 _NO_STEP = "max_seconds={} were over before the first training step; the weights are random."
-CHECKPOINT_FORMAT = 4  # to be raised when a checkpoint of this version means something else
+CHECKPOINT_FORMAT = 5  # to be raised when a checkpoint of this version means something else
 LARGE_CORPUS = 50_000_000  # tokens from which memory goes before speed
 
 

@@ -6,6 +6,7 @@ choices. None of `loss`, `nll` and `best` holds more than 64 MiB of logits at a 
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -56,6 +57,10 @@ class Head(nn.Module):
         if not tied:
             nn.init.uniform_(self._float_rows, -0.1, 0.1, generator=generator)
 
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """Return what the loss takes of rows, shape (V, D), or of as many others: views of them."""
+        return [rows]
+
     @property
     def _float_rows(self) -> nn.Parameter:
         """The rows of a layer that can be trained."""
@@ -66,7 +71,7 @@ class Head(nn.Module):
         """Set the biases so that features of zeros mean these log-probabilities, shape (V,)."""
         raise NotImplementedError
 
-    def loss(self, x: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
+    def loss(self, x: Tensor, targets: Tensor, rows: Sequence[Tensor] = ()) -> Tensor:
         """Return minus the log-probability of `targets`, summed, with gradients.
 
         Parameters
@@ -75,8 +80,8 @@ class Head(nn.Module):
             Features; rows beyond the targets count for nothing.
         targets : Tensor of int64, shape (N,) or less
             Ids.
-        rows : Tensor, shape (V, D), optional
-            What stands for the layer's own rows, with a gradient of its own.
+        rows : sequence of Tensor, optional
+            What stands for the layer's own rows, with gradients of their own: as `parts` gives it.
 
         Returns
         -------
@@ -110,11 +115,10 @@ class Softmax(Head):
         """See `Head.expect`."""
         self.bias.copy_(log_probs)
 
-    def loss(self, x: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
+    def loss(self, x: Tensor, targets: Tensor, rows: Sequence[Tensor] = ()) -> Tensor:
         """See `Head.loss`."""
-        return linear_cross_entropy(
-            x, self._float_rows if rows is None else rows, self.bias, targets
-        )
+        (weight,) = rows or self.parts(self._float_rows)
+        return linear_cross_entropy(x, weight, self.bias, targets)
 
     @torch.no_grad()
     def nll(self, x: Tensor, targets: Tensor) -> Tensor:
@@ -201,12 +205,24 @@ class AdaptiveSoftmax(Head):
         masses = torch.stack([tail.logsumexp(0) for tail in tails])
         self.cluster_bias.copy_(masses - self.log_sizes)
 
-    def loss(self, x: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """See `Head.parts`: the head's rows, and of the tails' the columns that they see."""
+        first = self.sizes[0]
+        return [rows[:first], rows[first:, : self.tail_width]]
+
+    @property
+    def tail_width(self) -> int:
+        """How many dimensions the tails see, W."""
+        return self.projections.shape[1]
+
+    def loss(self, x: Tensor, targets: Tensor, rows: Sequence[Tensor] = ()) -> Tensor:
         """See `Head.loss`."""
         in_head, tails = self._head_targets(targets)
+        frequent, rare = rows or self.parts(self._float_rows)
         return adaptive_cross_entropy(
             x,
-            self._float_rows if rows is None else rows,
+            frequent,
+            rare,
             self.bias,
             cluster_weight=self.cluster_weight,
             cluster_bias=self.cluster_bias + self.log_sizes,
@@ -307,7 +323,7 @@ class AdaptiveSoftmax(Head):
         """Return what counts of the rows of tail k, and its biases."""
         ids = slice(self.edges[k + 1], self.edges[k + 2])
         rows = self.rows[ids]
-        seen = rows if isinstance(rows, Int8Rows) else rows[:, : self.projections.shape[1]]
+        seen = rows if isinstance(rows, Int8Rows) else rows[:, : self.tail_width]
         return seen, self.bias[ids]
 
     def projection(self, k: int) -> Tensor:

@@ -42,7 +42,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tenso
 
 def adaptive_cross_entropy(
     x: Tensor,
-    weight: Tensor,
+    frequent: Tensor,
+    rare: Tensor,
     bias: Tensor,
     *,
     cluster_weight: Tensor,
@@ -60,14 +61,17 @@ def adaptive_cross_entropy(
     ----------
     x : Tensor, shape (N, D)
         Rows beyond the targets count for nothing.
-    weight : Tensor, shape (V, D)
+    frequent : Tensor, shape (F, D)
+        The head's rows.
+    rare : Tensor, shape (V - F, W)
+        The tails', one after the other.
     bias : Tensor, shape (V,)
     cluster_weight : Tensor, shape (K, D)
     cluster_bias : Tensor, shape (K,)
     projections : Tensor, shape (K, W, D)
-        To the first W columns of the tails' rows; what stands in the others counts for nothing.
+        Of the features to what the tails see.
     edges : list of int
-        0, the first id of each tail, V.
+        0, the first id of each tail (F is that of the first), V.
     head_targets : Tensor of int64, shape (N,)
         Each target's place among the head's ids and, after them, the tails' classes.
     tails : list of (Tensor of int64, Tensor of int64)
@@ -78,7 +82,7 @@ def adaptive_cross_entropy(
     Tensor, shape ()
     """
     total: Tensor = _AdaptiveCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        *(x, weight, bias, cluster_weight, cluster_bias, projections),
+        *(x, frequent, rare, bias, cluster_weight, cluster_bias, projections),
         *(edges, head_targets, tails, product_type(x)),
     )
     return total
@@ -146,17 +150,18 @@ class _LinearCrossEntropy(_CrossEntropy):
 
 
 class _AdaptiveCrossEntropy(_CrossEntropy):
-    """The gradient by all rows is made in one piece.
+    """The gradient by the tails' rows is made in one piece.
 
-    Left to autograd it would be put together from the head's and the tails': with 33,000 ids that
-    takes as long as the optimiser's step.
+    Left to autograd it would be put together from the tails': with 33,000 ids that takes as long as
+    the optimiser's step.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        frequent: Tensor,
+        rare: Tensor,
         bias: Tensor,
         cluster_weight: Tensor,
         cluster_bias: Tensor,
@@ -166,31 +171,31 @@ class _AdaptiveCrossEntropy(_CrossEntropy):
         tails: list[tuple[Tensor, Tensor]],
         dtype: torch.dtype,
     ) -> Tensor:
-        first, width = edges[1], projections.shape[1]
+        first = len(frequent)
         features, maps = x.to(dtype), projections.to(dtype)
-        parts = (weight, bias, cluster_weight, cluster_bias, projections)
+        parts = (frequent, rare, bias, cluster_weight, cluster_bias, projections)
         grads = [torch.empty_like(part) for part in parts]
-        by_weight, by_bias, by_cluster_weight, by_cluster_bias, by_projections = grads
+        by_frequent, by_rare, by_bias, by_cluster_weight, by_cluster_bias, by_projections = grads
         with torch.autocast(x.device.type, enabled=False):
-            head = torch.cat([weight[:first], cluster_weight]).to(dtype)
+            head = torch.cat([frequent, cluster_weight]).to(dtype)
             by_head_bias = torch.empty_like(head[:, 0], dtype=bias.dtype)
             total, by_x = _loss_and_gradients(
                 *(padded(features), head, torch.cat([bias[:first], cluster_bias]), head_targets),
-                *(by_weight[:first], by_head_bias, by_cluster_weight),
+                *(by_frequent, by_head_bias, by_cluster_weight),
             )
             by_bias[:first], by_cluster_bias[:] = by_head_bias[:first], by_head_bias[first:]
             by_x = by_x[: len(x)].to(x.dtype)
             for k, (rows, targets) in enumerate(tails):
                 ids = slice(edges[k + 1], edges[k + 2])
-                seen, of_ids = padded(features[rows]), weight[ids, :width].to(dtype)
+                of_tail = slice(ids.start - first, ids.stop - first)
+                seen = padded(features[rows])
                 nats, by_seen = _loss_and_gradients(
-                    *(seen @ maps[k].T, of_ids, bias[ids], targets - ids.start),
-                    *(by_weight[ids, :width], by_bias[ids]),
+                    *(seen @ maps[k].T, rare[of_tail].to(dtype), bias[ids], targets - ids.start),
+                    *(by_rare[of_tail], by_bias[ids]),
                 )
                 total += nats
                 by_projections[k] = by_seen.T @ seen
                 by_x.index_add_(0, rows, (by_seen @ maps[k])[: len(rows)].to(x.dtype))
-        by_weight[first:, width:] = 0
         ctx.save_for_backward(by_x, *grads)
         return total
 

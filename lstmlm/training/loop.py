@@ -23,7 +23,7 @@ from lstmlm.config import TrainConfig
 from lstmlm.errors import DivergenceError
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
-from lstmlm.optim import make_optimiser, rate_at, scale_and_clip, set_rate
+from lstmlm.optim import AdamW, make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
 from lstmlm.training.heldout import HeldOut
 from lstmlm.training.loss import window_loss
@@ -45,7 +45,7 @@ def train(
     seed: int,
     seconds: float | None = None,
     checkpoints: Checkpoints | None = None,
-    optimiser: torch.optim.Optimizer | None = None,
+    optimiser: AdamW | None = None,
     schedule: Callable[[float, int, float], float] = rate_at,
 ) -> Generator[Report]:
     """Train a model in place.
@@ -66,7 +66,7 @@ def train(
         Budget of time from now on, held-out text included; the learning rate follows it.
     checkpoints : Checkpoints, optional
         Where the training's state is kept now and then; if there is one, training goes on from it.
-    optimiser : torch.optim.Optimizer, optional
+    optimiser : AdamW, optional
         Moves the weights, and is changed; a new one by default.
     schedule : callable
         From the share of the budget that is used up, the steps taken and the passes over the text,
@@ -104,7 +104,7 @@ class _Trainer:
         corpus: Corpus,
         heldout: Corpus | None,
         config: TrainConfig,
-        optimiser: torch.optim.Optimizer,
+        optimiser: AdamW,
         schedule: Callable[[float, int, float], float],
         seed: int,
         seconds: float | None,
@@ -157,7 +157,7 @@ class _Trainer:
             n_tokens += n_counted
             if self.steps % REPORT_STEPS == 0 or self.progress >= 1:
                 part, read = self.finite(nats), n_tokens
-                self.mean.take()
+                self.take_mean()
                 self.epoch_nats += part
                 nats.zero_()
                 n_tokens = 0
@@ -171,9 +171,10 @@ class _Trainer:
 
     def end_epoch(self) -> Epoch:
         """Read the held-out text and put the epoch on record."""
+        self.optimiser.rows.store()
         self.finite(self.first_nats())  # what the last step did shows only in what is read after it
         if self.steps % REPORT_STEPS:
-            self.mean.take()
+            self.take_mean()
         heldout_loss = self.evaluate()
         tokens = self.tokens - self.first_token
         ended = Epoch(
@@ -186,6 +187,11 @@ class _Trainer:
         )
         self.history.append(ended)
         return ended
+
+    def take_mean(self) -> None:
+        """Count the weights as they are in their mean."""
+        self.optimiser.rows.store()
+        self.mean.take()
 
     @property
     def epoch(self) -> int:
@@ -201,7 +207,7 @@ class _Trainer:
             with self.precision():
                 loss = window_loss(
                     *(self.model, self.corpus.ids, window, self.state, self.config),
-                    *(self.noise, self.input_noise),
+                    *(self.noise, self.input_noise, self.optimiser.rows),
                 )
             self.state = loss.state.detach()
             n_counted = int(window.counted.sum())
@@ -285,6 +291,7 @@ class _Trainer:
     def settle(self) -> None:
         """Leave the best weights in the model, ready to score."""
         self.model.eval()
+        self.optimiser.rows.store()
         if self.kept is not None:
             put_weights(self.model, self.kept)
         self.model.zero_grad()
@@ -323,6 +330,7 @@ class _Trainer:
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that training goes on from, as tensors and as what JSON can hold."""
+        self.optimiser.rows.store()
         tensors: dict[str, Tensor] = {f"weights.{n}": p for n, p in self.model.named_parameters()}
         tensors |= {f"mean.{name}": weight for name, weight in self.mean.weights.items()}
         tensors |= {f"best.{name}": weight for name, weight in (self.best or {}).items()}
@@ -344,6 +352,7 @@ class _Trainer:
         """Go back to where a snapshot was taken."""
         parts = _by_first_name(tensors)
         put_weights(self.model, parts["weights"])
+        self.optimiser.rows.load()
         self.mean.restore(parts["mean"], facts["n_taken"])
         device = self.model.device
         best = {name: weight.to(device) for name, weight in parts.get("best", {}).items()}

@@ -11,6 +11,7 @@ from lstmlm.batches import Window
 from lstmlm.config import TrainConfig
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.losses import padded
+from lstmlm.nn.rows import TrainedRows
 from lstmlm.nn.state import State
 from lstmlm.training.noise import InputNoise
 
@@ -41,6 +42,7 @@ def window_loss(
     config: TrainConfig,
     noise: torch.Generator | None = None,
     input_noise: InputNoise | None = None,
+    trained: TrainedRows | None = None,
 ) -> WindowLoss:
     """Read a window and say what it costs.
 
@@ -60,6 +62,8 @@ def window_loss(
         Where noise comes from: dropout's, and that of the input; None for none.
     input_noise : InputNoise, optional
         Exchanges tokens that are read.
+    trained : TrainedRows, optional
+        Parts of the model's rows, which get their gradients instead of them.
     """
     rows, device = len(window.positions), model.device
     inputs = torch.from_numpy(ids[window.positions - 1].astype(np.int64)).to(device)
@@ -67,12 +71,12 @@ def window_loss(
         inputs = input_noise(inputs, noise)
     targets = torch.from_numpy(ids[window.positions[window.counted]].astype(np.int64)).to(device)
     counted = torch.from_numpy(window.counted).to(device)
-    embedded, shared = model.look_up(inputs)
+    embedded, seen = trained.look_up(inputs) if trained else (None, ())
     outputs, state = model.read(inputs, state.rows(rows), noise=noise, embedded=embedded)
     dropped = model.attend(model.drop(outputs, noise), counted)
     # Most windows count in full, and gathering all places would be a copy there and one back.
     chosen = dropped.flatten(0, 1) if window.counted.all() else dropped[counted]
-    nats = model.head.loss(model.project(padded(chosen)), targets, shared)
+    nats = model.head.loss(model.project(padded(chosen)), targets, seen)
     return WindowLoss(nats, _penalty(outputs, dropped, counted, config), state)
 
 
