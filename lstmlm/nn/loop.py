@@ -4,10 +4,11 @@ torch's kernels know no peepholes, and in bf16 on a CPU they go back through wid
 650 units that took 50 ms, and 26 here (20 texts, 35 tokens, two cores); up to 512 units it is the
 kernel that is faster.
 
-In the loop, texts are columns, as in the equations: a step is one product of all matrices, side by
-side, with the columns of what they see, one below the other, and each gate lies in one piece. What
-a step reads and writes stays in the processor's cache. Only the steps' values are kept, and the
-gradient of the matrices is one product for all steps.
+In the loop, texts are columns, as in the equations: a step is one product of all matrices, the bias
+among them, side by side, with the columns of what they see, one below the other. Each gate lies in
+one piece, the three that are squashed alike together. What a step reads and writes stays in the
+processor's cache. Only the steps' values are kept, and the gradients of the matrices and of the
+inputs are one product each for all steps.
 """
 
 from typing import Any
@@ -18,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from lstmlm.nn.losses import padded, product_type, rounded_up
 
+COLUMNS = 32  # of which matrices in bf16 have a multiple: so products are a tenth faster
 TEXTS = 4  # of which there are a multiple: a product in bf16 is compiled for each number
 TURNED_ROWS = 128  # that are transposed at a time, and stay in the cache meanwhile
 
@@ -55,8 +57,8 @@ def run_steps(
     outputs, last_cell = _Steps.apply(  # type: ignore[no-untyped-call]
         *(x.permute(1, 2, 0), hidden.T, cell.T), *(bias, diagonal, product_type(bias)), *matrices
     )
-    outputs, last_cell = outputs[..., :n_texts], last_cell[:, :n_texts]
-    return outputs.permute(2, 0, 1), outputs[-1].T, last_cell.T
+    outputs = outputs[:n_texts]
+    return outputs, outputs[:, -1], last_cell[:, :n_texts].T
 
 
 class _Steps(torch.autograd.Function):
@@ -75,7 +77,7 @@ class _Steps(torch.autograd.Function):
 
     Returns
     -------
-    outputs : Tensor, shape (T, H, B)
+    outputs : Tensor, shape (B, T, H)
     cell : Tensor, shape (H, B)
         The last one.
     """
@@ -92,33 +94,42 @@ class _Steps(torch.autograd.Function):
         *matrices: Tensor,
     ) -> tuple[Tensor, Tensor]:
         (steps, inputs, columns), width = x.shape, len(cell)
-        weight = _side_by_side(matrices, dtype)
-        gates = cell.new_empty(steps, 4 * width, columns)
-        outputs = cell.new_empty(steps, width, columns)
-        squashed = torch.empty_like(outputs)  # tanh(c_t)
+        weight = _side_by_side([*matrices, bias.unsqueeze(1)], dtype)
+        gates = cell.new_empty(steps, 4, width, columns)
+        outputs, output = cell.new_empty(columns, steps, width), cell.new_empty(width, columns)
+        squashed = cell.new_empty(steps, width, columns)  # tanh(c_t)
         cells = cell.new_empty(steps + 1, width, columns)
-        seen = weight.new_empty(steps + 1, weight.shape[1], columns)  # by the matrices, each step
-        product, of_gate = weight.new_empty(4 * width, columns), bias.unsqueeze(1)
+        # What the weights are multiplied with, each step: the input, the state, perhaps the cell,
+        # a row of ones for the bias and rows of zeros.
+        seen = weight.new_zeros(steps + 1, weight.shape[1], columns)
+        n_seen = sum(matrix.shape[1] for matrix in matrices)
         seen[:-1, :inputs] = x
+        seen[:, n_seen] = 1
+        product = weight.new_empty(4, width, columns)
         cells[0] = cell
-        _see(seen[0, inputs:], hidden, cell)
+        states = [part.unbind() for part in torch.split(seen[:, inputs:n_seen], width, dim=1)]
+        for part, now in zip(states, (hidden, cell), strict=False):
+            part[0].copy_(now)
+        flat_product = product.view(4 * width, columns)
+        of_step = [part.unbind() for part in (seen[:-1], gates, cells[1:], squashed)]
         with torch.autocast(x.device.type, enabled=False):
-            for t in range(steps):
-                torch.mm(weight, seen[t], out=product)
-                i, f, g, o = gates[t].copy_(product).add_(of_gate).chunk(4)
+            before = cell
+            for t, (seen_now, gate, now, tanh) in enumerate(zip(*of_step, strict=True)):
+                torch.mm(weight, seen_now, out=flat_product)
+                gate.copy_(product)
+                i, f, o, g = gate.unbind()
+                if diagonal is None:
+                    gate[:3].sigmoid_()
+                else:
+                    gate[:2].addcmul_(diagonal[:2].unsqueeze(-1), before).sigmoid_()
+                torch.mul(f, before, out=now).addcmul_(i, g.tanh_())
                 if diagonal is not None:
-                    before = gates[t, : 2 * width].view(2, width, columns)
-                    before.addcmul_(diagonal[:2].unsqueeze(-1), cells[t])
-                gates[t, : 2 * width].sigmoid_()
-                g.tanh_()
-                torch.mul(f, cells[t], out=cells[t + 1])
-                new_cell = cells[t + 1].addcmul_(i, g)
-                if diagonal is not None:
-                    o.addcmul_(diagonal[2].unsqueeze(-1), new_cell)
-                o.sigmoid_()
-                torch.tanh(new_cell, out=squashed[t])
-                torch.mul(o, squashed[t], out=outputs[t])
-                _see(seen[t + 1, inputs:], outputs[t], new_cell)
+                    o.addcmul_(diagonal[2].unsqueeze(-1), now).sigmoid_()
+                torch.mul(o, torch.tanh(now, out=tanh), out=output)
+                outputs[:, t].copy_(output.T)
+                for part, after in zip(states, (output, now), strict=False):
+                    part[t + 1].copy_(after)
+                before = now
         ctx.save_for_backward(weight, diagonal, gates, cells, squashed, seen)
         ctx.widths = [matrix.shape[1] for matrix in matrices]
         return outputs, cells[-1].clone()
@@ -135,60 +146,82 @@ class _Steps(torch.autograd.Function):
             di = dc * g * i * (1 - i)
             df = dc * c_{t-1} * f * (1 - f)
             dg = dc * i * (1 - g^2)
-            dx_t     = W^T (di, df, dg, do)
-            dh_{t-1} = U^T (di, df, dg, do)
-            dc_{t-1} = dc * f  +  p_i * di + p_f * df, or V^T (di, df, dg, do)
+            dx_t     = W^T (di, df, do, dg)
+            dh_{t-1} = U^T (di, df, do, dg)
+            dc_{t-1} = dc * f  +  p_i * di + p_f * df, or V^T (di, df, do, dg)
         """
         weight, diagonal, gates, cells, squashed, seen = ctx.saved_tensors
-        grad_outputs, grad_cell = grads[0].contiguous(), grads[1].clone()
+        grad_outputs = grads[0].permute(1, 2, 0).contiguous()
+        grad_cell = grads[1].clone(memory_format=torch.contiguous_format)
         steps, width, columns = grad_outputs.shape
-        inputs = ctx.widths[0]
-        of_hidden = slice(inputs, inputs + width)
-        transposed, deltas = _transposed(weight), weight.new_empty(gates.shape)
-        grad_bias = gates.new_zeros(4, width)
-        grad_seen = weight.new_zeros(steps + 1, weight.shape[1], columns)
-        delta, part = gates.new_empty(4, width, columns), torch.empty_like(grad_cell)
-        d_i, d_f, d_g, d_o = delta
-        for t in reversed(range(steps)):
-            i, f, g, o = gates[t].chunk(4)
-            grad_hidden = torch.add(grad_outputs[t], grad_seen[t + 1, of_hidden])
-            _through_sigmoid(torch.mul(grad_hidden, squashed[t], out=d_o), o)
-            grad_cell += _through_tanh(torch.mul(grad_hidden, o, out=part), squashed[t])
+        inputs, n_seen = ctx.widths[0], sum(ctx.widths)
+        transposed = _transposed(weight[:, inputs:n_seen])
+        deltas, delta = weight.new_empty(gates.shape), torch.empty_like(gates[0])
+        by_state = weight.new_empty(len(transposed), columns)  # of the state before, or the cell
+        grad_hidden, part = torch.zeros_like(grad_cell), torch.empty_like(grad_cell)
+        d_i, d_f, d_o, d_g = delta
+        of_step = (grad_outputs, gates, cells[:-1], squashed, deltas)
+        for output, gate, before, tanh, rounded in zip(
+            *(reversed(each.unbind()) for each in of_step), strict=True
+        ):
+            i, f, o, g = gate.unbind()
+            grad_hidden += output
+            torch.mul(grad_hidden, tanh, out=d_o)
+            grad_cell += _through_tanh(torch.mul(grad_hidden, o, out=part), tanh)
             if diagonal is not None:
-                grad_cell.addcmul_(diagonal[2].unsqueeze(-1), d_o)
-            _through_sigmoid(torch.mul(grad_cell, g, out=d_i), i)
-            _through_sigmoid(torch.mul(grad_cell, cells[t], out=d_f), f)
+                grad_cell.addcmul_(diagonal[2].unsqueeze(-1), _through_sigmoid(d_o, o))
+            torch.mul(grad_cell, g, out=d_i)
+            torch.mul(grad_cell, before, out=d_f)
             _through_tanh(torch.mul(grad_cell, i, out=d_g), g)
-            deltas[t] = delta.view(4 * width, columns)
-            torch.mm(transposed, deltas[t], out=grad_seen[t])
-            grad_bias += delta.sum(-1)
+            n_sigmoids = 3 if diagonal is None else 2
+            _through_sigmoid(delta[:n_sigmoids], gate[:n_sigmoids])
+            rounded.copy_(delta)
+            torch.mm(transposed, rounded.view(4 * width, columns), out=by_state)
+            grad_hidden.copy_(by_state[:width])
             grad_cell *= f
             if diagonal is not None:
                 grad_cell.addcmul_(diagonal[0].unsqueeze(-1), d_i)
                 grad_cell.addcmul_(diagonal[1].unsqueeze(-1), d_f)
             if len(ctx.widths) > 2:
-                grad_cell += grad_seen[t, of_hidden.stop :]
+                grad_cell += by_state[width:]
         grad_diagonal = None
         if diagonal is not None:
-            parts = deltas.view(steps, 4, width, columns)
-            of_cells = zip((0, 1, 3), (cells[:-1], cells[:-1], cells[1:]), strict=True)
-            sums = [(parts[:, gate] * seen_cells).sum((0, 2)) for gate, seen_cells in of_cells]
+            of_cells = zip((0, 1, 2), (cells[:-1], cells[:-1], cells[1:]), strict=True)
+            sums = [(deltas[:, gate] * seen_cells).sum((0, 2)) for gate, seen_cells in of_cells]
             grad_diagonal = torch.stack(sums)
-        grad_weight = (_flat(deltas) @ _flat(seen[:-1]).T).to(grad_cell.dtype)
+        flat = _flat(deltas.view(steps, 4 * width, columns))
+        grad_x = (flat.T @ weight[:, :inputs])[: steps * columns].view(steps, columns, inputs)
+        by_weight = torch.cat(_gates(flat @ _flat(seen[:-1]).T)).to(grad_cell.dtype)
+        grad_bias = by_weight[:, n_seen]
         return (
-            grad_seen[:-1, :inputs].to(grad_cell.dtype),
-            grad_seen[0, of_hidden].to(grad_cell.dtype),
-            *(grad_cell, grad_bias.view(-1), grad_diagonal, None),
-            *torch.split(grad_weight, ctx.widths, dim=1),
+            grad_x.transpose(1, 2).to(grad_cell.dtype),
+            *(grad_hidden, grad_cell, grad_bias, grad_diagonal, None),
+            *torch.split(by_weight[:, :n_seen], ctx.widths, dim=1),
         )
 
 
-def _side_by_side(matrices: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
-    """Return matrices of shape (4H, ...) as one of a type."""
-    whole = matrices[0].new_empty(
-        len(matrices[0]), sum(matrix.shape[1] for matrix in matrices), dtype=dtype
-    )
-    return torch.cat(matrices, dim=1, out=whole)
+def _side_by_side(matrices: list[Tensor], dtype: torch.dtype) -> Tensor:
+    """Return matrices of shape (4H, ...) as one of a type, gates in the loop's order.
+
+    In bf16, columns of zeros fill it up to a multiple of `COLUMNS`.
+    """
+    n_columns = sum(matrix.shape[1] for matrix in matrices)
+    if dtype == torch.bfloat16:
+        n_columns += -n_columns % COLUMNS
+    whole = matrices[0].new_zeros(len(matrices[0]), n_columns, dtype=dtype)
+    start = 0
+    for matrix in matrices:
+        of_matrix = whole[:, start : start + matrix.shape[1]]
+        for gate, rows in zip(of_matrix.chunk(4), _gates(matrix), strict=True):
+            gate.copy_(rows)
+        start += matrix.shape[1]
+    return whole
+
+
+def _gates(matrix: Tensor) -> list[Tensor]:
+    """Return the rows of each gate, (i, f, g, o) becoming (i, f, o, g), and the other way round."""
+    first, second, third, fourth = matrix.chunk(4)
+    return [first, second, fourth, third]
 
 
 def _transposed(matrix: Tensor) -> Tensor:
@@ -198,14 +231,6 @@ def _transposed(matrix: Tensor) -> Tensor:
         rows = slice(start, start + TURNED_ROWS)
         turned[:, rows] = matrix[rows].T
     return turned
-
-
-def _see(seen: Tensor, hidden: Tensor, cell: Tensor) -> None:
-    """Write what the recurrent matrices are multiplied with: the output, and below it the cell."""
-    width = len(hidden)
-    seen[:width] = hidden
-    if len(seen) > width:
-        seen[width:] = cell
 
 
 def _through_sigmoid(grad: Tensor, squashed: Tensor) -> Tensor:
