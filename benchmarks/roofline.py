@@ -35,6 +35,7 @@ from lstmlm.batches import Corpus, rows_of, shuffled_groups
 from lstmlm.config import TrainConfig
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.cells import MAX_FUSED
+from lstmlm.nn.loop import COLUMNS
 from lstmlm.optim import make_optimiser, rate_at
 from lstmlm.scoring import inference, tally_rows
 from lstmlm.training.loop import _Trainer
@@ -79,34 +80,39 @@ class Product:
         return 2.0 * self.rows * self.inner * self.columns * self.times
 
 
-def forward_products(
-    model: RecurrentLM, rows: int, steps: int, tails: list[int], *, in_loop: bool
-) -> list[Product]:
-    """Return the products of reading and scoring `rows` texts of `steps` tokens.
+def layer_products(rows: int, steps: int) -> list[Product]:
+    """Return a layer's products in reading `rows` texts of `steps` tokens with torch's kernel."""
+    return [
+        Product("layer, from the input", rows * steps, SIZE, 4 * SIZE),
+        Product("layer, from the state", rows, SIZE, 4 * SIZE, steps),
+    ]
 
-    In the loop (`lstmlm.nn.loop`) a step is one product, of input and state.
-    """
-    places, head = rows * steps, model.head
-    found = []
-    for _ in range(LAYERS):
-        if in_loop:
-            both = Product("layer, input and state", rows, 2 * SIZE, 4 * SIZE, steps, turned=True)
-            found.append(both)
-        else:
-            found.append(Product("layer, from the input", places, SIZE, 4 * SIZE))
-            found.append(Product("layer, from the state", rows, SIZE, 4 * SIZE, steps))
-    sizes = head.sizes
-    found.append(Product("head", places, SIZE, sizes[0] + len(sizes) - 1))
+
+def looped_products(rows: int, steps: int) -> list[Product]:
+    """Return a layer's products there and back in the loop (`lstmlm.nn.loop`)."""
+    both, places = 2 * SIZE + COLUMNS - 2 * SIZE % COLUMNS, rows * steps
+    return [
+        Product("layer, input and state", rows, both, 4 * SIZE, steps, turned=True),
+        Product("layer, gradient by the state", rows, 4 * SIZE, SIZE, steps, turned=True),
+        Product("layer, gradient by the input", places, 4 * SIZE, SIZE),
+        Product("layer, gradient by weights", both, places, 4 * SIZE),
+    ]
+
+
+def head_products(model: RecurrentLM, places: int, tails: list[int]) -> Iterator[Product]:
+    """Yield the products of scoring so many places, of which so many are in each tail."""
+    sizes, width = model.head.sizes, model.tail_width or SIZE
+    yield Product("head", places, SIZE, sizes[0] + len(sizes) - 1)
     for size, n_rows in zip(sizes[1:], tails, strict=True):
-        found.append(Product("tail, projection", n_rows, SIZE, model.tail_width or SIZE))
-        found.append(Product("tail", n_rows, model.tail_width or SIZE, size))
-    return found
+        yield Product("tail, projection", n_rows, SIZE, width)
+        yield Product("tail", n_rows, width, size)
 
 
-def backward_products(forward: list[Product]) -> Iterator[Product]:
-    """Yield the two products of each one's gradients; a state's weights get theirs at once."""
+def there_and_back(forward: list[Product]) -> Iterator[Product]:
+    """Yield products and the two of each one's gradients; a state's weights get theirs at once."""
     for p in forward:
-        yield Product(p.what + ", gradient by x", p.rows, p.columns, p.inner, p.times, p.turned)
+        yield p
+        yield Product(p.what + ", gradient by x", p.rows, p.columns, p.inner, p.times)
         yield Product(p.what + ", gradient by weights", p.inner, p.rows * p.times, p.columns)
 
 
@@ -221,8 +227,10 @@ def main() -> None:
         score(lm, Corpus.of([text for text in texts if len(text) >= SCORED_LENGTH], 0))
     source, target = torch.randn(2**26), torch.empty(2**26)
     copied = 2 * source.nbytes / median_seconds(lambda: target.copy_(source))
-    weights = sum(p.numel() for p in lm.module_.parameters())
-    print(f"Copying moves {copied / 1e9:.0f} GB/s; AdamW moves {28 * weights / 1e6:.0f} MB a step.")
+    rows = lm.module_.trained_rows()
+    unseen = 0 if rows.unseen is None else rows.unseen.numel()
+    moved = 28 * (sum(p.numel() for p in lm.module_.parameters()) - unseen)
+    print(f"Copying moves {copied / 1e9:.0f} GB/s; AdamW moves {moved / 1e6:.0f} MB a step.")
 
 
 def train(lm: LSTMLanguageModel, corpus: Corpus, lanes: int) -> None:
@@ -231,17 +239,11 @@ def train(lm: LSTMLanguageModel, corpus: Corpus, lanes: int) -> None:
     took, places = median_seconds(step, 60), lanes * WINDOW
     in_bf16 = lm.params_["precision"] == "bf16"
     dtype = torch.bfloat16 if in_bf16 else torch.float32
-    forward = forward_products(
-        *(lm.module_, lanes, WINDOW, tail_rows(lm, corpus.ids, places)),
-        in_loop=in_bf16 and SIZE > MAX_FUSED,
-    )
-    report(
-        f"A step of training, {lanes} lanes",
-        took,
-        places,
-        [*forward, *backward_products(forward)],
-        dtype,
-    )
+    in_loop = in_bf16 and SIZE > MAX_FUSED
+    layer = looped_products if in_loop else lambda *of: [*there_and_back(layer_products(*of))]
+    head = [*head_products(lm.module_, places, tail_rows(lm, corpus.ids, places))]
+    products = [*layer(lanes, WINDOW) * LAYERS, *there_and_back(head)]
+    report(f"A step of training, {lanes} lanes", took, places, products, dtype)
     print(table(groups(step, 30)), end="\n\n")
 
 
@@ -251,10 +253,9 @@ def score(lm: LSTMLanguageModel, corpus: Corpus) -> None:
     rows = rows_of(Corpus(chosen.ids, chosen.begins, chosen.begins + SCORED_LENGTH))
     places = SCORED_LINES * SCORED_LENGTH
     lm.module_.eval()
-    products = forward_products(
-        *(lm.module_, SCORED_LINES, SCORED_LENGTH, tail_rows(lm, corpus.ids, places)),
-        in_loop=False,
-    )
+    layers = layer_products(SCORED_LINES, SCORED_LENGTH) * LAYERS
+    head = head_products(lm.module_, places, tail_rows(lm, corpus.ids, places))
+    products = [*layers, *head]
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
 
         def window(precision: str = precision) -> object:

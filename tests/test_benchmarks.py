@@ -167,11 +167,11 @@ def test_a_corpus_of_words_holds_each_of_them():
 
 
 def test_operations_of_products_are_counted():
-    from roofline import Product, backward_products
+    from roofline import Product, there_and_back
 
     product = Product("layer, from the state", 20, 650, 2600, times=35)
     assert product.operations == 2 * 20 * 650 * 2600 * 35
-    assert [p.operations for p in backward_products([product])] == [product.operations] * 2
+    assert [p.operations for p in there_and_back([product])] == [product.operations] * 3
 
 
 def test_tables_are_markdown():
