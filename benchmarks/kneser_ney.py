@@ -10,7 +10,7 @@ of order 5, every line a sentence, it gives KenLM's test perplexity of 220.1.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,39 @@ class KneserNey:
     def perplexity(self, sentences: Sequence[Sequence[str]]) -> float:
         """Return the perplexity a word, end marks counted."""
         return math.exp(self.nats(sentences))
+
+    def arpa(self) -> Iterator[str]:
+        """Yield the lines of the model in ARPA's format, as KenLM reads it.
+
+        A word "<unk>" of the text stands for what was never seen, too.
+        """
+        written = ["<s>", "</s>", "<unk>", *self.ids]
+        unseen = [] if "<unk>" in self.ids else [UNKNOWN]
+        sizes = [len(order.keys) for order in self.orders]
+        yield "\\data\\"
+        for k, size in enumerate(sizes):
+            yield f"ngram {k + 1}={size + len(unseen) * (k == 0)}"
+        # Of the n-grams of the order below: their words, probabilities and beginnings.
+        texts, probs = [""], np.array([1 / self.vocab_size])
+        begins, n_below = np.zeros(1, dtype=np.int64), 1
+        for k, order in enumerate(self.orders):
+            firsts, rest = np.divmod(order.keys, len(probs))
+            contexts = np.zeros(len(firsts), dtype=np.int64)
+            if k:
+                wanted = firsts * n_below + begins[rest]
+                contexts = np.searchsorted(self.orders[k - 1].keys, wanted)
+            n_below, begins = len(probs), contexts
+            probs = order.mass + order.back_off[contexts] * probs[rest]
+            texts = [f"{written[w]} {texts[r]}".rstrip() for w, r in zip(firsts, rest, strict=True)]
+            after = np.ones(len(texts)) if k + 1 == self.order else self.orders[k + 1].back_off
+            yield f"\n\\{k + 1}-grams:"
+            if k == 0:
+                probs[order.keys == BEGIN] = 1e-99
+                for word in unseen:
+                    yield f"{math.log10(order.back_off[0] / self.vocab_size)}\t{written[word]}\t0"
+            for prob, text, back_off in zip(np.log10(probs), texts, np.log10(after), strict=True):
+                yield f"{prob:.7g}\t{text}" + ("" if k + 1 == self.order else f"\t{back_off:.7g}")
+        yield "\n\\end\\"
 
     def _laid_out(self, sentences: Sequence[Sequence[str]]) -> tuple[Ints, Ints]:
         """Return all words end to end with their marks, and each one's place in its sentence."""

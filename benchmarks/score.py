@@ -12,7 +12,7 @@ itself, its end mark counted. The rows:
 - ours as `fit` makes it, with the adaptive head, in both precisions;
 - a transformer of GPT-2 small's shape with random weights (transformers' GPT2LMHeadModel), float32,
   32 sorted lines at a time, 1.3 tokens a word;
-- KenLM, where an ARPA file is given.
+- KenLM, with the 5-gram that `kneser_ney` counts.
 
 In turns, medians; the ratio is to the loop. Nothing else should run on the machine.
 """
@@ -20,12 +20,14 @@ In turns, medians; the ratio is to the loop. Nothing else should run on the mach
 import argparse
 import copy
 import importlib.util
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from corpora import read
+from kneser_ney import KneserNey
 from tables import in_turns, machine, seconds, table
 from torch.nn import functional as F
 
@@ -83,13 +85,17 @@ def transformer(lines: list[str]) -> Callable[[], object] | None:
     return score
 
 
-def kenlm(arpa: Path | None, lines: list[str]) -> Callable[[], object] | None:
-    """Return what scores lines with KenLM, if it and a model are there."""
-    if arpa is None or importlib.util.find_spec("kenlm") is None:
+def kenlm(data: Path, lines: list[str]) -> Callable[[], object] | None:
+    """Return what scores lines with KenLM, if it is there; the 5-gram is `kneser_ney`'s."""
+    if importlib.util.find_spec("kenlm") is None:
         return None
     from kenlm import Model
 
-    model = Model(str(arpa))
+    counted = KneserNey([line.split() for line in read(data, "wikitext-2", "train")])
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".arpa") as file:
+        file.writelines(f"{line}\n" for line in counted.arpa())
+        file.flush()
+        model = Model(file.name)
     return lambda: [model.score(line) for line in lines]
 
 
@@ -111,7 +117,7 @@ def compare(args: argparse.Namespace) -> list[dict[str, object]]:
     }
     for name, lm in models.items():
         work[name] = (lambda lm=lm: lm.score_samples(lines), lines)
-    others = {"GPT-2 small's shape, float32": transformer(few), "KenLM": kenlm(args.arpa, lines)}
+    others = {"GPT-2 small's shape, float32": transformer(few), "KenLM": kenlm(args.data, lines)}
     for name, other in others.items():
         if other is None:
             print(f"{name}: not here, left out.\n")
@@ -156,7 +162,6 @@ def main() -> None:
         "--loop-share", type=int, default=10, help="slow peers score every n-th line"
     )
     parser.add_argument("--train-seconds", type=float, default=0)
-    parser.add_argument("--arpa", type=Path)
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
     print(machine(), end="\n\n")

@@ -119,6 +119,38 @@ def test_kneser_ney_of_few_types_still_sums_to_one(order):
         assert sum(math.exp(value) for value in [*nexts, end]) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("extra", [[], ["<unk>"]])
+def test_an_n_gram_model_means_the_same_in_arpas_format(extra):
+    from kneser_ney import KneserNey
+
+    model = KneserNey([sentence + extra for sentence in drawn_sentences(500)], 3)
+    lines = "\n".join(model.arpa()).split("\n")
+    sections = [line for line in lines if line.startswith("ngram ")]
+    assert len(sections) == 3
+    entries = dict[tuple[str, ...], list[float]]()
+    for line in lines:
+        if "\t" in line:
+            log_prob, words, *back_off = line.split("\t")
+            assert tuple(words.split(" ")) not in entries
+            entries[tuple(words.split(" "))] = [float(log_prob), *map(float, back_off)]
+    assert sum(int(line.split("=")[1]) for line in sections) == len(entries)
+
+    def log_prob(context, word):
+        if (*context, word) in entries:
+            return entries[*context, word][0]
+        return entries.get(context, [0, 0])[1] + log_prob(context[1:], word)
+
+    unknown = [] if extra else [["w3", "<unk>", "w1", "w2"]]
+    for sentence in ([], ["w1", "w2", "w1", *extra], ["w2", "w3", "w1", "w1"], *unknown):
+        marked = ["<s>", *sentence, "</s>"]
+        found = [log_prob(tuple(marked[max(0, i - 2) : i]), marked[i])
+                 for i in range(1, len(marked))]  # fmt: skip
+        # Seven digits are written.
+        np.testing.assert_allclose(
+            np.array(found) * math.log(10), model.log_probs([sentence]), atol=1e-5
+        )
+
+
 def test_the_plain_loops_learn():
     from char_loop import CharLoop
     from word_loop import WordLoop
