@@ -132,15 +132,29 @@ def test_neighbours_are_counted_where_there_are_words_and_time():
 @pytest.mark.parametrize(
     ("measured", "given_values"),
     [
-        (11_700, {"n_tokens": 2_088_628, "vocab_size": 33_278}),  # WikiText-2, on two cores
+        (11_700, {"n_tokens": 2_088_628, "vocab_size": 33_278}),  # WikiText-2, 20 lanes, two cores
         (69_000, {"n_tokens": 1_003_854, "vocab_size": 66}),  # tinyshakespeare
     ],
 )
 def test_the_guess_of_the_speed_is_no_worse_than_a_guess(measured, given_values):
     case = Circumstances(mean_length=20.0, fast_bf16=True, flops=5e11, **given_values)
-    network, pace = resolve(ModelConfig(), TrainConfig(max_seconds=100.0), case)
+    lanes = 20 if case.vocab_size > 66 else 32
+    pace = TrainConfig(max_seconds=100.0, batch_size=lanes)
+    network, pace = resolve(ModelConfig(), pace, case)
     guessed = passes(network, pace, case) * case.n_tokens / 100
     assert measured / 1.5 < guessed < measured * 1.5
+
+
+def test_words_are_read_in_as_many_lanes_as_leave_steps_enough():
+    wikitext = 2_088_628, 33_278
+    found = [training(*wikitext, max_seconds=s).batch_size for s in (5.0, 30.0, 100.0, 250.0, 9e9)]
+    assert found[0] == 20 < found[2] < found[3] == found[4] == 64
+    assert found == sorted(found)
+    assert training(*wikitext, max_epochs=3).batch_size == 64
+    assert training(*wikitext, max_epochs=3, batch_size=7).batch_size == 7
+    assert training(1_000_000, 33_278, max_epochs=3).batch_size == 32
+    assert training(260_000, 33_278, max_epochs=3).batch_size == 20
+    assert training(2_088_628, 60, max_epochs=3).batch_size == 32  # of characters
 
 
 def test_weights_forget_over_some_passes_unless_there_is_but_one():
