@@ -26,7 +26,8 @@ def main():
     docs = list(nlp.pipe(texts, n_process=2, batch_size=5))
     assert [doc.text for doc in docs] == texts
     for doc, expected in zip(docs, alone, strict=True):
-        assert abs(doc._.lm_log_prob - expected) <= 1e-5 * abs(expected)
+        found = doc._.lm_log_prob
+        assert abs(found - expected) <= 1e-5 * abs(expected), (doc.text, found, expected)
     assert docs[0]._.lm_complete(2) == nlp(texts[0])._.lm_complete(2)
     assert torch.get_num_threads() == 2
     print("fine")
