@@ -1,6 +1,9 @@
 import copy
 import math
+import subprocess
+import sys
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -344,6 +347,27 @@ def test_the_products_of_a_token_are_counted():
     assert model.n_products == layers + 6 * 4 + (9 + 1) * 4
     model = RecurrentLM(vocab_size=50, embedding_dim=4, hidden_size=6, num_layers=1)
     assert model.n_products == 24 * (4 + 6) + 6 * 4 + 50 * 4
+
+
+FIRST = """
+import torch
+torch.set_num_threads(2)
+torch.ones(2000, 500) @ torch.ones(500, 2000)  # its threads begin
+import lstmlm
+rows = torch.randn(609, 400)
+print(torch.equal(rows.logsumexp(-1), rows.logsumexp(-1)))
+"""
+
+
+def test_the_first_log_likelihoods_of_a_process_are_no_less_exact_than_later_ones():
+    """Without what `lstmlm.nn` does at its import, one process in ten says False, under load."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIRST], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE
+        )
+        for _ in range(8)
+    ]
+    assert [process.communicate()[0] for process in started] == [b"True\n"] * 8
 
 
 # ---- by workers ----
