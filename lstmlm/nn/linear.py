@@ -48,8 +48,7 @@ def linear_nll(x: Tensor, weight: Weights, bias: Tensor, targets: Tensor) -> Ten
     columns = weight if isinstance(weight, Int8Rows) else weight.to(dtype)
     with torch.autocast(x.device.type, enabled=False):
         parts = [
-            _log_norm(padded(rows), columns, bias)[: len(rows)]
-            - _chosen(rows, columns, bias, of_rows)
+            _log_norm(rows, columns, bias) - _chosen(rows, columns, bias, of_rows)
             for rows, of_rows in zip(
                 torch.split(x.to(dtype), NORM_ROWS), torch.split(targets, NORM_ROWS), strict=True
             )
