@@ -16,9 +16,8 @@ MAX_EPOCHS = 60
 MAX_HELD_OUT = 200_000  # tokens that are held out at most: they are read after every epoch
 STEP_OPERATIONS = 1_250  # as which the optimiser's step counts for each weight
 MANY_PRODUCTS = 8_000_000  # a token, from which scoring is faster in bf16 by far
-WIDE = 1_024  # units of a network for
-WIDE_TOKENS = 1_000_000  # or more of a text, and seconds in which that network reads it
-WIDE_PASSES = 4  # times or more
+WIDE = 1_024  # units of the widest network, which is for words that are read
+WIDE_PASSES = 4  # times or more, in the seconds given
 LANES = 20  # of words, at least; more, up to
 STEP_TOKENS = 2_240  # tokens a step (64 lanes of 35), where a pass has
 STEPS = 900  # or more
@@ -56,7 +55,8 @@ class Circumstances:
     fast_bf16 : bool
         Whether products in bf16 are faster on the device than in float32.
     flops : float
-        Guess of what the device computes a second in the products of a training.
+        Guess of what the device computes a second in the products of a training; infinite where
+        no seconds limit it.
     longest_pair : int
         Tokens of the longest pair of a prompt and a completion; 0 where texts are no pairs.
     by_word : bool
@@ -72,12 +72,34 @@ class Circumstances:
     by_word: bool = False
 
 
+@dataclass(frozen=True)
+class Width:
+    """A width of the network, and what it is for: see `_suits`."""
+
+    hidden: int
+    embedding: int
+    n_tokens: int  # of the text, or more
+    reads: int  # tokens, or more, in the seconds given
+
+
+WIDTHS = (
+    Width(WIDE, 400, 1_000_000, 4_000_000),
+    Width(512, 224, 300_000, 2_000_000),
+    Width(256, 128, 50_000, 300_000),
+    Width(128, 128, 0, 0),
+)
+
+
 def resolve(
     model: ModelConfig, train: TrainConfig, case: Circumstances
 ) -> tuple[ModelConfig, TrainConfig]:
     """Settle the network's sizes, then the training's pace, then the restraint that suits both."""
-    wide = _sized(model, train, case, wide=True)
-    model, train = wide if _suits(*wide, case) else _sized(model, train, case, wide=False)
+    given = None if model.hidden_size == AUTO else int(model.hidden_size)
+    for width in WIDTHS:
+        sized = _sized(model, train, case, width)
+        if _suits(width, *sized, case) if given is None else given >= width.hidden:
+            break
+    model, train = sized
     n_passes = passes(model, train, case)
     model = replace(model, **_filled(model, _dropout(model, n_passes, case)))
     settled = _decay(train, n_passes, case) | _noise(model, n_passes, case)
@@ -85,34 +107,42 @@ def resolve(
 
 
 def _sized(
-    model: ModelConfig, train: TrainConfig, case: Circumstances, *, wide: bool
+    model: ModelConfig, train: TrainConfig, case: Circumstances, width: Width
 ) -> tuple[ModelConfig, TrainConfig]:
-    model = replace(model, **_filled(model, _sizes(model, case, wide=wide)))
+    model = replace(model, **_filled(model, _sizes(model, case, width)))
     return model, replace(train, **_filled(train, _pace(model, train, case)))
 
 
-def _suits(model: ModelConfig, train: TrainConfig, case: Circumstances) -> bool:
-    """Return whether a wide network, so settled, learns more in the seconds given.
+def _suits(width: Width, model: ModelConfig, train: TrainConfig, case: Circumstances) -> bool:
+    """Return whether a network of this width learns more than a narrower one.
 
-    In ten minutes of WikiText-2 on two cores with AMX 3.4 passes of one left a test perplexity of
-    90.6, and 7.8 of 512 units, which score and write twice as fast, of 90.3; but further passes of
-    those gain nothing, where sixteen of the wide one left 84.8. Of characters wider networks
-    learned no more.
+    Where seconds limit a fit, what a wider layer learns from a token is to outweigh that it reads
+    fewer. In 150 s on one thread of a Zen 1 (33 GFLOP/s) 512 units read 230,000 words of WikiText-2
+    and left a cross-entropy of 5.54 nats; 256 read 570,000, 128 read 770,000, and left 5.31 and
+    5.34. Of characters 256 lost 2 % to 128 when they read 520,000, and gained 1 % with 1.6 million.
+    On a thread with AMX 512 units, which read 2.7 million words, were half a per cent behind 256.
+
+    In ten minutes of WikiText-2 on two cores with AMX 3.4 passes of 1,024 units left a test
+    perplexity of 90.6, and 7.8 of 512 units, which score and write twice as fast, of 90.3; but
+    further passes of those gain nothing, where sixteen of the wide one left 84.8. Of characters
+    wider networks learned no more.
     """
-    words = case.vocab_size > SMALL_VOCABULARY and not case.longest_pair
-    often = train.max_seconds is not None and passes(model, train, case) >= WIDE_PASSES
-    return words and often and case.n_tokens >= WIDE_TOKENS
+    if case.n_tokens < width.n_tokens:
+        return False
+    limited = train.max_seconds is not None and not case.longest_pair
+    n_passes = passes(model, train, case)
+    if width.hidden == WIDE:
+        return limited and case.vocab_size > SMALL_VOCABULARY and n_passes >= WIDE_PASSES
+    return not limited or n_passes * case.n_tokens >= width.reads
 
 
-def _sizes(config: ModelConfig, case: Circumstances, *, wide: bool) -> dict[str, Any]:
-    hidden = WIDE if wide else _by_size(case.n_tokens, {0: 128, 50_000: 256, 300_000: 512})
-    if config.hidden_size != AUTO:
-        hidden = config.hidden_size
-    width = 64 if case.vocab_size <= SMALL_VOCABULARY else 400 if wide else 224
+def _sizes(config: ModelConfig, case: Circumstances, width: Width) -> dict[str, Any]:
+    hidden = width.hidden if config.hidden_size == AUTO else int(config.hidden_size)
+    embedding = 64 if case.vocab_size <= SMALL_VOCABULARY else width.embedding
     return {
         "output": "adaptive" if case.vocab_size >= ADAPTIVE_FROM else "softmax",
         "hidden_size": hidden,
-        "embedding_dim": min(hidden, width),
+        "embedding_dim": min(hidden, embedding),
         "num_layers": 1,
     }
 
@@ -307,8 +337,3 @@ def tail_width(width: int) -> int:
 
 def _filled(config: ModelConfig | TrainConfig, auto: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in auto.items() if getattr(config, name) == AUTO}
-
-
-def _by_size(n_tokens: int, steps: dict[int, int]) -> int:
-    """Return the value of the largest step that `n_tokens` reaches."""
-    return steps[max(size for size in steps if size <= n_tokens)]

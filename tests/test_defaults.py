@@ -18,7 +18,7 @@ from lstmlm.defaults import (
     NOISY_PASSES,
     WEIGHTS_A_TOKEN,
     WIDE_PASSES,
-    WIDE_TOKENS,
+    WIDTHS,
     Circumstances,
     cutoffs,
     passes,
@@ -26,6 +26,8 @@ from lstmlm.defaults import (
     resolve_text,
     wants_first_rows,
 )
+from lstmlm.fitting import network
+from lstmlm.nn import processors
 
 sizes = st.integers(1, 10**9)
 vocab_sizes = st.integers(2, 2**20)
@@ -33,20 +35,26 @@ contexts = st.sampled_from(["document", "stream"])
 
 
 def case_of(
-    n_tokens, vocab_size=1000, mean_length=20.0, fast_bf16=False, longest_pair=0, by_word=False
+    n_tokens,
+    vocab_size=1000,
+    mean_length=20.0,
+    fast_bf16=False,
+    longest_pair=0,
+    by_word=False,
+    flops=5e11,
 ):
     return Circumstances(
         n_tokens=n_tokens,
         vocab_size=vocab_size,
         mean_length=mean_length,
         fast_bf16=fast_bf16,
-        flops=5e11,
+        flops=flops,
         longest_pair=longest_pair,
         by_word=by_word,
     )
 
 
-FACTS = ("mean_length", "fast_bf16", "longest_pair", "by_word")
+FACTS = ("mean_length", "fast_bf16", "longest_pair", "by_word", "flops")
 
 
 def settled(*case, **given_values):
@@ -115,11 +123,36 @@ def test_seconds_for_three_passes_over_a_million_words_buy_a_wide_network():
     for otherwise in (
         model(*wikitext, max_seconds=300.0),
         model(*wikitext, max_epochs=60),
-        model(WIDE_TOKENS - 1, 33_278, max_seconds=3600.0),
+        model(WIDTHS[0].n_tokens - 1, 33_278, max_seconds=3600.0),
         model(2_088_628, 60, max_seconds=3600.0),  # characters
         model(*wikitext, longest_pair=40, max_seconds=3600.0),
     ):
         assert otherwise.hidden_size == 512
+
+
+def test_a_slow_processor_or_little_time_gets_a_narrower_network():
+    wikitext = 2_088_628, 33_278
+
+    def width(*case, flops, seconds=150.0, **given_values):
+        network = model(*case, flops=flops, max_seconds=seconds, **given_values)
+        return network.hidden_size, network.embedding_dim
+
+    one_thread = 3.3e10  # of a Zen 1, on which these were measured
+    assert width(*wikitext, flops=one_thread) == (256, 128)
+    assert width(1_003_854, 65, flops=one_thread) == (256, 64)
+    assert width(*wikitext, flops=one_thread, seconds=5.0) == (128, 128)
+    assert width(*wikitext, flops=5e11) == (512, 224)
+    assert width(*wikitext, flops=one_thread, hidden_size=512) == (512, 224)
+    assert width(*wikitext, flops=one_thread, longest_pair=40) == (512, 224)
+    assert model(*wikitext, flops=math.inf, max_epochs=1).hidden_size == 512
+
+
+@given(sizes, vocab_sizes, st.floats(1, 1e5), st.floats(1, 1e5))
+def test_more_time_gets_no_narrower_a_network(n_tokens, vocab_size, seconds, more):
+    short, long = (
+        model(n_tokens, vocab_size, max_seconds=time) for time in (seconds, seconds + more)
+    )
+    assert short.hidden_size <= long.hidden_size
 
 
 def test_neighbours_are_counted_where_there_are_words_and_time():
@@ -140,8 +173,8 @@ def test_the_guess_of_the_speed_is_no_worse_than_a_guess(measured, given_values)
     case = Circumstances(mean_length=20.0, fast_bf16=True, flops=5e11, **given_values)
     lanes = 20 if case.vocab_size > 66 else 32
     pace = TrainConfig(max_seconds=100.0, batch_size=lanes)
-    network, pace = resolve(ModelConfig(), pace, case)
-    guessed = passes(network, pace, case) * case.n_tokens / 100
+    sizes, pace = resolve(ModelConfig(hidden_size=512), pace, case)
+    guessed = passes(sizes, pace, case) * case.n_tokens / 100
     assert measured / 1.5 < guessed < measured * 1.5
 
 
@@ -288,13 +321,29 @@ def test_the_tests_above_give_every_setting():
     assert GIVEN_TRAINING.keys() == TrainConfig.rules().keys()
 
 
-@given(st.integers(1, 400))
+@given(st.integers(1, 2_000))
 def test_the_embedding_is_no_wider_than_the_layers(hidden_size):
     network = model(10**6, 1000, hidden_size=hidden_size)
-    assert network.embedding_dim == min(hidden_size, 224)
+    limit = 128 if hidden_size < 512 else 224 if hidden_size < 1024 else 400
+    assert network.embedding_dim == min(hidden_size, limit)
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "char", "word"])
 def test_a_fits_params_hold_no_auto(tokenizer):
     params = LSTMLanguageModel(tokenizer=tokenizer, max_epochs=0).fit(TEXTS).params_
     assert [name for name, value in params.items() if value == AUTO] == []
+
+
+def test_products_are_timed_where_seconds_limit_a_fit_in_float32(monkeypatch):
+    assert 1e8 < processors.measured_flops() < 1e15
+    monkeypatch.setattr(network, "has_fast_bf16", lambda device: False)
+    text = ["it was a dark and stormy night " * 2_000]
+
+    def width(flops, **limits):
+        monkeypatch.setattr(network, "measured_flops", lambda: flops)
+        lm = LSTMLanguageModel(tokenizer="char", **limits).fit(text)
+        return lm.params_["hidden_size"]
+
+    assert width(1e7, max_seconds=2.0) == 128
+    assert width(1e12, max_seconds=2.0) == 256
+    assert width(None, max_epochs=0) == 256  # nothing is timed

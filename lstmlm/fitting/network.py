@@ -12,7 +12,7 @@ from lstmlm.defaults import cutoffs, embedding_scale, tail_width
 from lstmlm.errors import ParameterError
 from lstmlm.fitting.plan import Fitted
 from lstmlm.model import RecurrentLM
-from lstmlm.nn.processors import has_bf16_products, has_matrix_units
+from lstmlm.nn.processors import has_bf16_products, has_matrix_units, measured_flops
 from lstmlm.training import Report, put_weights
 
 
@@ -80,10 +80,12 @@ def has_fast_bf16(device: torch.device) -> bool:
 def guessed_flops(device: torch.device) -> float:
     """Return about how many floating-point operations a training's products get in a second.
 
-    Measured on two cores with bf16 in hardware: 500 G, with AMX 430 (512 units, 20 lanes) to 680
-    (1,024 units, 64 lanes). The rest is guessed from that.
+    With bf16 in hardware they are what was measured on two cores: 500 G, with AMX 430 (512 units,
+    20 lanes) to 680 (1,024 units, 64 lanes), where a product alone is several times as fast. In
+    float32 they are what a product is seen to get now: processors differ, and little else counts.
     """
     if device.type != "cpu":
         return 2e13
-    of_a_thread = 3e11 if has_matrix_units() else 2.5e11 if has_fast_bf16(device) else 8e10
-    return torch.get_num_threads() * of_a_thread
+    if not has_fast_bf16(device):
+        return measured_flops()
+    return torch.get_num_threads() * (3e11 if has_matrix_units() else 2.5e11)

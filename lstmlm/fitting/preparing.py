@@ -1,6 +1,7 @@
 """Texts to ids in files, and settings to plain numbers."""
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,7 +144,7 @@ def _settled(plan: Plan, corpus: Corpus, tokenizer: Tokenizer, device: torch.dev
         mean_length=corpus.n_read / corpus.n_texts,
         longest_pair=0 if corpus.counted is None else corpus.longest,
         fast_bf16=has_fast_bf16(device),
-        flops=guessed_flops(device),
+        flops=math.inf if plan.train.max_seconds is None else guessed_flops(device),
         by_word=tokenizer.kind == "word",
     )
     model, train = resolve(plan.model, plan.train, case)
