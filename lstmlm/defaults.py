@@ -21,6 +21,9 @@ WIDE_PASSES = 4  # times or more, in the seconds given
 LANES = 20  # of words, at least; more, up to
 STEP_TOKENS = 2_240  # tokens a step (64 lanes of 35), where a pass has
 STEPS = 900  # or more
+CHAR_LANES = 16, 32  # of characters: from the least, where few are read, to the most for
+CHARS = 6_000_000  # or more of them, and
+CHAR_RATES = 6e-3, 4e-3  # the learning rates that go with them
 WEIGHTS_A_TOKEN = 4.35  # of a text on which dropout follows from its passes alone
 INPUT_NOISE = 0.2  # with which words of a large vocabulary are read
 NOISY_PASSES = 15  # times or more, in a text that has `WEIGHTS_A_TOKEN`
@@ -85,7 +88,7 @@ class Width:
 WIDTHS = (
     Width(WIDE, 400, 1_000_000, 4_000_000),
     Width(512, 224, 300_000, 2_000_000),
-    Width(256, 128, 50_000, 300_000),
+    Width(256, 128, 50_000, 200_000),
     Width(128, 128, 0, 0),
 )
 
@@ -164,35 +167,54 @@ def _pace(model: ModelConfig, train: TrainConfig, case: Circumstances) -> dict[s
         lanes = max(1, round(side_by_side * case.mean_length / case.longest_pair))
         pace |= {"bptt_length": case.longest_pair}
     else:
-        most = 32 if by_char else _lanes(model, replace(train, **_filled(train, pace)), case)
+        most = _lanes(model, replace(train, **_filled(train, pace)), by_char, case)
         lanes = max(1, min(most, n_tokens // (MIN_STEPS * window)))
     pace |= {"batch_size": lanes}
-    return pace | {"learning_rate": _rate(replace(train, **_filled(train, pace)), by_char, case)}
+    settled = replace(train, **_filled(train, pace))
+    return pace | {"learning_rate": _rate(model, settled, by_char, case)}
 
 
-def _lanes(model: ModelConfig, train: TrainConfig, case: Circumstances) -> int:
-    """Return how many lanes of words to read side by side, if the text is long enough.
+def _lanes(model: ModelConfig, train: TrainConfig, by_char: bool, case: Circumstances) -> int:
+    """Return how many lanes to read side by side, if the text is long enough.
 
     More of them take fewer steps, each of which goes further, and spread an optimiser's step over
     more tokens. In 150 s on WikiText-2 (AMX, one thread) 64 lanes left a perplexity of 121 where 20
     left 148; in four passes 98 where 20 left 114 in three, which took longer. But on an eighth of
     it, where 64 lanes leave 116 steps a pass, 191 where 20 left 178.
     """
+    if by_char:
+        return round(_between(CHAR_LANES, model, train, case))
     window = int(train.bptt_length)
     n_passes = min(1.0, passes(model, replace(train, batch_size=LANES), case))
     return max(LANES, round(min(STEP_TOKENS, n_passes * case.n_tokens / STEPS) / window))
 
 
-def _rate(train: TrainConfig, by_char: bool, case: Circumstances) -> float:
+def _rate(model: ModelConfig, train: TrainConfig, by_char: bool, case: Circumstances) -> float:
     """Let the rate of words grow with the square root of a step's tokens, as adaptive steps allow.
 
     So Malladi et al. (2022) found. With 64 lanes 9e-3 in place of 6e-3 took the held-out perplexity
     from 152 to 147; more was not tried.
     """
-    if by_char or case.longest_pair:
+    if case.longest_pair:
         return 4e-3 if by_char else 6e-3
+    if by_char:
+        return round(_between(CHAR_RATES, model, train, case), 4)
     more = int(train.batch_size) * int(train.bptt_length) / (LANES * 35)
     return round(6e-3 * max(1.0, min(1.5, math.sqrt(more))), 4)
+
+
+def _between(
+    ends: tuple[float, float], model: ModelConfig, train: TrainConfig, case: Circumstances
+) -> float:
+    """Go from one end to the other as a training reads more characters: `CHARS` or more in the end.
+
+    Where it reads few, shorter and more steps at a higher rate get further: 256 units read 1.9
+    million of tinyshakespeare's in 150 s on one thread of a Zen 1 and left 1.685 nats with 32 lanes
+    and 4e-3, 1.673 with 6e-3, 1.641 with 16 lanes, 1.620 with both; 8 lanes left 1.627.
+    """
+    reads = passes(model, replace(train, batch_size=CHAR_LANES[1]), case) * case.n_tokens
+    share = min(1.0, reads / CHARS)
+    return ends[0] + share * (ends[1] - ends[0])
 
 
 def _dropout(model: ModelConfig, n_passes: float, case: Circumstances) -> dict[str, Any]:

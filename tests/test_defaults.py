@@ -190,6 +190,16 @@ def test_words_are_read_in_as_many_lanes_as_leave_steps_enough():
     assert training(2_088_628, 60, max_epochs=3).batch_size == 32  # of characters
 
 
+def test_few_characters_are_read_in_fewer_lanes_at_a_higher_rate():
+    shakespeare = 1_003_854, 65
+    little, much = (training(*shakespeare, max_seconds=seconds) for seconds in (0.01, 600.0))
+    assert (little.batch_size, little.learning_rate) == (16, 0.006)
+    assert (much.batch_size, much.learning_rate) == (32, 0.004)
+    between = training(*shakespeare, max_epochs=3)
+    assert (between.batch_size, between.learning_rate) == (24, 0.005)
+    assert training(*shakespeare, max_epochs=3, batch_size=7).batch_size == 7
+
+
 def test_weights_forget_over_some_passes_unless_there_is_but_one():
     once, often = training(10**6, max_epochs=1), training(10**6, max_epochs=8)
     steps = 10**6 / (often.batch_size * often.bptt_length)
