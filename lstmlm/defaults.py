@@ -134,8 +134,9 @@ def _suits(width: Width, model: ModelConfig, train: TrainConfig, case: Circumsta
         return False
     limited = train.max_seconds is not None and not case.longest_pair
     n_passes = passes(model, train, case)
-    if width.hidden == WIDE:
-        return limited and case.vocab_size > SMALL_VOCABULARY and n_passes >= WIDE_PASSES
+    often = limited and case.vocab_size > SMALL_VOCABULARY and n_passes >= WIDE_PASSES
+    if width.hidden == WIDE and not often:
+        return False
     return not limited or n_passes * case.n_tokens >= width.reads
 
 

@@ -36,7 +36,7 @@ def measured_flops(rows: int = 640, width: int = 256, n_products: int = 5) -> fl
     The fastest of some small products counts, as what else runs only slows them: 40 ms in all on
     one thread of a Zen 1.
     """
-    one, best = torch.ones(rows, width), math.inf
+    one, best = torch.ones(rows, width, device="cpu"), math.inf
     other = one.T.contiguous()
     for _ in range(n_products):
         began = time.perf_counter()
