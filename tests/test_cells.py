@@ -206,6 +206,7 @@ def test_peepholes_learn_from_zero(peephole):
 def looping(request, monkeypatch):
     """Return a layer whose steps are those of the loop under autocast; two texts become four."""
     monkeypatch.setattr("lstmlm.nn.cells.MAX_FUSED", 0)
+    monkeypatch.setattr("lstmlm.nn.cells.kernel_has_bf16", lambda device: True)
     if request.param == "lstm":
         return filled(LSTM(WIDTH, HIDDEN))
     return filled(PeepholeLSTM(WIDTH, HIDDEN, peephole=request.param))
