@@ -38,6 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument(
+        "--epochs", type=int, help="how often to read the paragraphs, in place of --seconds"
+    )
+    parser.add_argument(
         "--most", type=int, default=100_000, help="paragraphs to learn from at most"
     )
     args = parser.parse_args()
@@ -45,9 +48,13 @@ def main() -> None:
     pairs = paragraphs()
     random.Random(0).shuffle(pairs)
     test, train = pairs[: len(pairs) // 8][:100], pairs[len(pairs) // 8 :][: args.most]
-    model = LSTMTextToText(attention=True, max_seconds=args.seconds, random_state=0, verbose=1).fit(
-        *zip(*train, strict=True)
-    )
+    model = LSTMTextToText(
+        attention=True,
+        max_epochs=args.epochs,
+        max_seconds=None if args.epochs else args.seconds,
+        random_state=0,
+        verbose=1,
+    ).fit(*zip(*train, strict=True))
 
     titles = list(Counter(title for _, title in train))
     commonest = Counter(title for _, title in train).most_common(1)[0][0]

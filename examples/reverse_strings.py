@@ -20,6 +20,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20_000)
     parser.add_argument("--longest", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=150)
+    parser.add_argument(
+        "--epochs", type=int, help="how often to read the strings, in place of --seconds"
+    )
     parser.add_argument("--only", choices=["with", "without"])
     args = parser.parse_args()
 
@@ -34,7 +37,11 @@ def main() -> None:
         if args.only not in (None, name):
             continue
         model = LSTMTextToText(
-            tokenizer="char", attention=attention, max_seconds=args.seconds, random_state=0
+            tokenizer="char",
+            attention=attention,
+            max_epochs=args.epochs,
+            max_seconds=None if args.epochs else args.seconds,
+            random_state=0,
         ).fit(learned, [text[::-1] for text in learned])
         reversed_ones = model.predict(unseen)
         right = [a == text[::-1] for a, text in zip(reversed_ones, unseen, strict=True)]

@@ -40,6 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=12_000)
     parser.add_argument("--seconds", type=float, default=90)
+    parser.add_argument(
+        "--epochs", type=int, help="how often to read the pairs, in place of --seconds"
+    )
     args = parser.parse_args()
 
     rng = random.Random(0)
@@ -48,7 +51,12 @@ def main() -> None:
     strangers, known = names[:100], names[100:]
     said, answers = zip(*(exchange(rng.choice(known), rng) for _ in range(args.pairs)), strict=True)
     model = LSTMTextToText(
-        tokenizer="char", attention=True, max_seconds=args.seconds, random_state=0, verbose=1
+        tokenizer="char",
+        attention=True,
+        max_epochs=args.epochs,
+        max_seconds=None if args.epochs else args.seconds,
+        random_state=0,
+        verbose=1,
     ).fit(said, answers)
 
     talk = [exchange(rng.choice(strangers), rng) for _ in range(500)]

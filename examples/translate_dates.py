@@ -41,6 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=100)
+    parser.add_argument(
+        "--epochs", type=int, help="how often to read the pairs, in place of --seconds"
+    )
     parser.add_argument("--no-attention", dest="attention", action="store_false")
     parser.add_argument("--plot", help="where to write a picture of the attention")
     args = parser.parse_args()
@@ -53,7 +56,8 @@ def main() -> None:
     model = LSTMTextToText(
         tokenizer="char",
         attention=args.attention,
-        max_seconds=args.seconds,
+        max_epochs=args.epochs,
+        max_seconds=None if args.epochs else args.seconds,
         random_state=0,
         verbose=1,
     ).fit([written(day, rng) for day in learned], [day.isoformat() for day in learned])
