@@ -142,7 +142,10 @@ class _Trainer:
         self.model.train()
         if self.history:  # of the training that this one goes on with
             yield self.report(math.nan)
-        while self.progress < 1 and self.since_best < self.config.n_iter_no_change:
+        # A checkpoint may be of an epoch whose last window was read, and held-out text not yet.
+        while (self.progress < 1 or self.windows) and (
+            self.since_best < self.config.n_iter_no_change
+        ):
             yield from self.run_epoch()
 
     def run_epoch(self) -> Iterator[Report]:
