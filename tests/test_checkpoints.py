@@ -1,5 +1,6 @@
 """A fit that is killed goes on, and ends with the very weights of one that was not."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -140,6 +141,31 @@ def test_a_fit_killed_after_its_last_step_has_its_history(tmp_path, often, monke
             lm.fit(TEXTS)
     lm.fit(TEXTS)
     assert record(lm) == record(unfitted(tokenizer="char", max_epochs=2).fit(TEXTS))
+
+
+@pytest.mark.parametrize("where", ["HeldOut.loss", "_Trainer.end_epoch", "last_rate"])
+def test_a_fit_killed_near_its_end_ends_as_if_it_was_not(tmp_path, often, monkeypatch, where):
+    """Before the last epoch's held-out text is read, and while it is trained on in the end."""
+    settings = {"tokenizer": "char", "max_epochs": 3, "early_stopping": True}
+    lm = unfitted(**settings, checkpoint_dir=tmp_path)
+    name, owner = where.rpartition(".")[2], loop
+    for part in where.split(".")[:-1]:
+        owner = getattr(owner, part)
+    work, calls = getattr(owner, name), itertools.count(1)
+
+    def killing(*args: object) -> object:
+        if next(calls) == 3:
+            raise Killed
+        return work(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killing)
+        with pytest.raises(Killed):
+            lm.fit(TEXTS)
+    lm.fit(TEXTS)
+    undisturbed = unfitted(**settings).fit(TEXTS)
+    assert same_weights(lm, undisturbed)
+    assert record(lm) == record(undisturbed)
 
 
 def test_without_a_random_state_the_seed_of_the_first_try_is_kept(tmp_path, often, monkeypatch):

@@ -23,6 +23,7 @@ from lstmlm.optim import FINAL_RATE, rate_at
 from lstmlm.progress import TrainingProgress
 from lstmlm.text import END
 from lstmlm.training import Report, heldout, train, window_loss
+from lstmlm.training.loop import _Trainer
 
 BOTH_CONTEXTS = pytest.mark.parametrize("context", ["document", "stream"])
 
@@ -207,6 +208,88 @@ def test_an_equal_loss_is_no_better_one():
     lm = overfitted(early_stopping=True, n_iter_no_change=2, learning_rate=0.0)
     losses = [record.heldout_loss for record in lm.history_]
     assert losses == [losses[0]] * 3
+
+
+# ---- held-out text is read last ----
+
+
+def last_reading(model: RecurrentLM, **settings: object) -> tuple[list[Report], Corpus]:
+    """Train on ones and twos and then, last, on threes: the reports, and the threes."""
+    ones, threes = (
+        Corpus.of([np.array(text, dtype=np.int32)] * 20, END) for text in ([1, 2, 1], [3, 3, 3, 3])
+    )
+    config = pace(early_stopping=True, **settings)
+    return train(model, ones, threes, config, seed=0, heldout_last=True), threes
+
+
+def nats_of(model: RecurrentLM, corpus: Corpus) -> float:
+    with torch.no_grad():
+        return heldout.tally_rows(model, corpus.ids, rows_of(corpus))[0].nats
+
+
+def test_held_out_text_is_learned_from_in_the_end():
+    model = network()
+    reports, threes = last_reading(model)
+    before = None
+    for report in reports:
+        if report.ended and report.ended.epoch == 4:
+            before = nats_of(model, threes)
+            assert before > threes.n_tokens * report.ended.heldout_loss * 0.99
+    assert nats_of(model, threes) < 0.9 * before
+    assert not model.training
+    assert [epoch.epoch for epoch in report.history] == [1, 2, 3, 4]
+    assert report.history[-1].heldout_loss is not None
+
+
+def test_a_last_reading_that_is_broken_off_leaves_the_best_weights():
+    model = network()
+    reports, _ = last_reading(model)
+    best = None
+    for report in reports:
+        if len(report.history) == 4 and report.ended is None:
+            break
+        best = report.best
+    begun = weights_of(model)
+    next(reports)
+    assert not all(map(torch.equal, weights_of(model), begun))  # it is under way
+    reports.close()
+    assert all(map(torch.equal, weights_of(model), best.values()))
+    assert not model.training
+
+
+def test_no_epochs_read_no_held_out_text():
+    model = network()
+    before = weights_of(model)
+    assert list(last_reading(model, max_epochs=0)[0]) == []
+    assert all(map(torch.equal, weights_of(model), before))
+
+
+@pytest.mark.parametrize("context", ["document", "stream"])
+def test_fit_reads_the_text_that_it_held_out_itself(context, monkeypatch):
+    read = []
+    run_heldout = _Trainer.run_heldout
+
+    def counting(trainer: _Trainer) -> Iterator[Report]:
+        read.append(trainer.heldout.corpus.n_tokens)
+        yield from run_heldout(trainer)
+
+    monkeypatch.setattr(_Trainer, "run_heldout", counting)
+    lm = unfitted(tokenizer="char", context=context, max_epochs=2).set_params(early_stopping=True)
+    texts = ["ab " * 20] * 10
+    lm.fit(texts)
+    whole = sum(len(text) + 1 for text in texts)
+    assert read == [whole - lm.history_[0].tokens]
+    lm.fit(texts, validation=["ba"])  # that is another's
+    assert len(read) == 1
+
+
+def test_the_last_reading_keeps_to_the_seconds():
+    lm = unfitted(tokenizer="char", max_epochs="auto", max_seconds=1.5, early_stopping=True)
+    lm.set_params(n_iter_no_change=10**6, validation_fraction=0.5)
+    start = time.monotonic()
+    lm.fit(["some text to be read"] * 200)
+    # A second is for a busy machine.
+    assert time.monotonic() - start < 3.5
 
 
 # ---- ending early ----

@@ -102,7 +102,8 @@ class LSTMLanguageModel(
         Share of the tokens that are read as others in training, of those of which least is known
         what follows them (Xie et al. 2017).
     early_stopping : bool, default True
-        Hold text out, stop when it gets no better, and keep the weights that were best on it.
+        Hold text out, stop when it gets no better, and keep the weights that were best on it. What
+        `fit` held out itself is trained on in the end, at a low rate; `validation` never is.
     validation_fraction : float or "auto"
         Share of the tokens that is held out where `fit` gets no `validation`: the end of a stream
         or of a single text, else whole texts. "auto" is 2 % where there is plenty.

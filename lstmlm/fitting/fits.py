@@ -115,6 +115,7 @@ def fit_language_model(
                 seed=seed,
                 seconds=left,
                 checkpoints=checkpoints,
+                heldout_last=validation is None,
             )
             _run(fitted, reports, watch)
     return fitted

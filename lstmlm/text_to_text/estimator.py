@@ -77,6 +77,7 @@ class LSTMTextToText(DocumentedOnline, WritesCompletions, ShowsTraining, KeepsMo
         what follows them (Xie et al. 2017).
     early_stopping : bool, default True
         Hold pairs out, stop when they get no better, and keep the weights that were best on them.
+        What `fit` held out itself is trained on in the end, at a low rate; `validation` never is.
     validation_fraction : float or "auto"
         Share of the pairs that is held out where `fit` gets no `validation`.
     n_iter_no_change : int, default 10

@@ -36,6 +36,8 @@ class HeldOut:
 
     Attributes
     ----------
+    corpus : Corpus
+        What is held out.
     seconds : float or None
         How long reading it took the last time.
     """
@@ -43,18 +45,18 @@ class HeldOut:
     def __init__(
         self, corpus: Corpus, trained_on: Corpus, model: RecurrentLM, warm_up: int
     ) -> None:
-        self._corpus, self._model = corpus, model
+        self.corpus, self._model = corpus, model
         self._rows = cut_in_lanes(corpus, LANES, warm_up)
         self._known = self._shared_types(trained_on)
         self.seconds: float | None = None
 
     def loss(self) -> float:
         """Return the mean surprisal of a token that counts, in nats; leaves the model scoring."""
-        _log.debug("held-out: %d tokens", self._corpus.n_tokens)
+        _log.debug("held-out: %d tokens", self.corpus.n_tokens)
         start = time.monotonic()
         self._model.eval()
         with returned_buffers():
-            tally, _ = tally_rows(self._model, self._corpus.ids, self._rows, known=self._known)
+            tally, _ = tally_rows(self._model, self.corpus.ids, self._rows, known=self._known)
         self.seconds = time.monotonic() - start
         return tally.nats / tally.tokens
 
@@ -70,11 +72,11 @@ class HeldOut:
         """
         if self.seconds is not None:
             return self.seconds
-        return min(self._corpus.n_tokens / (pace * SPEED), guess_at_most)
+        return min(self.corpus.n_tokens / (pace * SPEED), guess_at_most)
 
     def _shared_types(self, trained_on: Corpus) -> Tensor | None:
         """Return which ids the training text has; None if the held-out text has none of them."""
         known = trained_on.types(self._model.vocab_size)
-        if not (known & self._corpus.types(self._model.vocab_size)).any():
+        if not (known & self.corpus.types(self._model.vocab_size)).any():
             return None
         return torch.from_numpy(known).to(self._model.device)

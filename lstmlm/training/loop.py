@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from lstmlm.config import TrainConfig
 from lstmlm.errors import DivergenceError
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
-from lstmlm.optim import AdamW, make_optimiser, rate_at, scale_and_clip, set_rate
+from lstmlm.optim import AdamW, last_rate, make_optimiser, rate_at, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
 from lstmlm.training.heldout import HeldOut
 from lstmlm.training.loss import window_loss
@@ -34,6 +34,8 @@ from lstmlm.training.weights import RunningMean, put_weights
 _log = logging.getLogger("lstmlm")
 
 REPORT_STEPS = 10  # steps between two reports
+LAST_PASSES = 4  # at most, over text that was held out
+LAST_STEPS = 20  # or more of each pass
 
 
 def train(
@@ -47,6 +49,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     optimiser: AdamW | None = None,
     schedule: Callable[[float, int, float], float] = rate_at,
+    heldout_last: bool = False,
 ) -> Generator[Report]:
     """Train a model in place.
 
@@ -71,6 +74,8 @@ def train(
     schedule : callable
         From the share of the budget that is used up, the steps taken and the passes over the text,
         to the share of the learning rate.
+    heldout_last : bool
+        Whether to train on the held-out text too, last of all: see `_Trainer.run_heldout`.
 
     Yields
     ------
@@ -83,6 +88,7 @@ def train(
     """
     optimiser = optimiser or make_optimiser(model, config)
     trainer = _Trainer(model, corpus, heldout, config, optimiser, schedule, seed, seconds)
+    trainer.heldout_last = heldout_last and heldout is not None
     saved = checkpoints.load() if checkpoints else None
     if saved:
         trainer.restore(*saved)
@@ -93,6 +99,8 @@ def train(
             yield report
     finally:
         trainer.settle()
+    if trainer.heldout_last and trainer.tokens:
+        yield from trainer.run_heldout()
 
 
 class _Trainer:
@@ -109,7 +117,7 @@ class _Trainer:
         seed: int,
         seconds: float | None,
     ) -> None:
-        self.model, self.corpus, self.config = model, corpus, config
+        self.model, self.corpus, self.config, self.seed = model, corpus, config, seed
         self.optimiser, self.schedule = optimiser, schedule
         self.rate = float(config.learning_rate)
         self.window = int(config.bptt_length)
@@ -119,6 +127,7 @@ class _Trainer:
         self.input_noise = InputNoise.of(corpus, model.vocab_size, config, model.device)
         self.rows = cut_in_pieces(corpus, self.n_rows, self.window)
         self.heldout = None if heldout is None else HeldOut(heldout, corpus, model, self.window)
+        self.heldout_last = False
         self.began = time.monotonic()
         self.seconds = seconds
         self.history: list[Epoch] = []
@@ -171,6 +180,41 @@ class _Trainer:
         ended = self.end_epoch()
         self.begin_epoch()
         yield self.report(ended.train_loss, ended)
+
+    def run_heldout(self) -> Iterator[Report]:
+        """Train on the held-out text too, which has said which weights to keep.
+
+        It is a stream's end, behind which goes on what the model will read. It is read as often as
+        the rest was, but `LAST_PASSES` times at most, at a low rate. Broken off, this leaves the
+        weights of before.
+        """
+        assert self.heldout is not None
+        corpus = self.heldout.corpus
+        before = replace(self.report(math.nan), epoch=len(self.history))
+        weights = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        most = round(self.tokens / max(1, self.corpus.n_tokens))
+        config = replace(
+            self.config,
+            max_epochs=max(1, min(LAST_PASSES, most)),
+            batch_size=max(1, min(self.n_rows, corpus.n_tokens // (LAST_STEPS * self.window))),
+            input_noise=0.0,
+        )
+        left = None if self.seconds is None else self.seconds - before.seconds
+        self.optimiser.rows.load()
+        last = _Trainer(
+            self.model, corpus, None, config, self.optimiser, last_rate, self.seed, left
+        )
+        ended = False
+        try:
+            for report in last.run():
+                loss, seconds = report.train_loss, before.seconds + report.seconds
+                yield replace(before, train_loss=loss, seconds=seconds, best=weights)
+            last.settle()
+            ended = True
+        finally:
+            if not ended:
+                put_weights(self.model, weights)
+                self.model.eval()
 
     def end_epoch(self) -> Epoch:
         """Read the held-out text and put the epoch on record."""
@@ -268,8 +312,12 @@ class _Trainer:
         """Return how long the held-out text will take, so far as is known."""
         if self.heldout is None or not self.tokens:
             return 0.0
-        pace = self.tokens / used
-        return self.heldout.expected_seconds(pace, guess_at_most=0.1 * (self.seconds or 0.0))
+        pace, most = self.tokens / used, 0.1 * (self.seconds or 0.0)
+        scoring = self.heldout.expected_seconds(pace, guess_at_most=most)
+        if not self.heldout_last:
+            return scoring
+        passes = max(1.0, min(LAST_PASSES, self.tokens / max(1, self.corpus.n_tokens)))
+        return scoring + min(passes * self.heldout.corpus.n_tokens / pace, most)
 
     def evaluate(self) -> float | None:
         """Score the held-out text by the mean weights; keep them if they are the best so far."""
