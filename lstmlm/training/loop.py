@@ -191,7 +191,8 @@ class _Trainer:
         assert self.heldout is not None
         corpus = self.heldout.corpus
         before = replace(self.report(math.nan), epoch=len(self.history))
-        weights = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        weights = self.kept
+        assert weights is not None
         most = round(self.tokens / max(1, self.corpus.n_tokens))
         config = replace(
             self.config,
@@ -208,7 +209,7 @@ class _Trainer:
         try:
             for report in last.run():
                 loss, seconds = report.train_loss, before.seconds + report.seconds
-                yield replace(before, train_loss=loss, seconds=seconds, best=weights)
+                yield replace(before, train_loss=loss, seconds=seconds)
             last.settle()
             ended = True
         finally:
