@@ -34,7 +34,7 @@ from lstmlm.training.weights import RunningMean, put_weights
 _log = logging.getLogger("lstmlm")
 
 REPORT_STEPS = 10  # steps between two reports
-LAST_PASSES = 4  # at most, over text that was held out
+LAST_PASSES = 4  # at most, over the end of a stream that was held out
 LAST_STEPS = 20  # or more of each pass
 
 
@@ -184,19 +184,18 @@ class _Trainer:
     def run_heldout(self) -> Iterator[Report]:
         """Train on the held-out text too, which has said which weights to keep.
 
-        It is a stream's end, behind which goes on what the model will read. It is read as often as
-        the rest was, but `LAST_PASSES` times at most, at a low rate. Broken off, this leaves the
-        weights of before.
+        A stream's end, behind which goes on what the model will read, is read as often as the rest
+        was, but `LAST_PASSES` times at most, other texts once, at a low rate. Broken off, this
+        leaves the weights of before.
         """
         assert self.heldout is not None
         corpus = self.heldout.corpus
         before = replace(self.report(math.nan), epoch=len(self.history))
         weights = self.kept
         assert weights is not None
-        most = round(self.tokens / max(1, self.corpus.n_tokens))
         config = replace(
             self.config,
-            max_epochs=max(1, min(LAST_PASSES, most)),
+            max_epochs=self.last_passes,
             batch_size=max(1, min(self.n_rows, corpus.n_tokens // (LAST_STEPS * self.window))),
             input_noise=0.0,
         )
@@ -317,8 +316,14 @@ class _Trainer:
         scoring = self.heldout.expected_seconds(pace, guess_at_most=most)
         if not self.heldout_last:
             return scoring
-        passes = max(1.0, min(LAST_PASSES, self.tokens / max(1, self.corpus.n_tokens)))
-        return scoring + min(passes * self.heldout.corpus.n_tokens / pace, most)
+        return scoring + min(self.last_passes * self.heldout.corpus.n_tokens / pace, most)
+
+    @property
+    def last_passes(self) -> int:
+        """How often `run_heldout` would read the held-out text."""
+        assert self.heldout is not None
+        passes = round(self.tokens / max(1, self.corpus.n_tokens))
+        return max(1, min(LAST_PASSES, passes)) if self.heldout.corpus.n_texts == 1 else 1
 
     def evaluate(self) -> float | None:
         """Score the held-out text by the mean weights; keep them if they are the best so far."""
