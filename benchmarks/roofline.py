@@ -38,7 +38,7 @@ from lstmlm.nn.cells import MAX_FUSED
 from lstmlm.nn.loop import COLUMNS
 from lstmlm.optim import make_optimiser, rate_at
 from lstmlm.scoring import inference, tally_rows
-from lstmlm.training.loop import _Trainer
+from lstmlm.training.loop import Trainer
 
 WINDOW, SIZE, LAYERS = 35, 650, 2
 SCORED_LINES, SCORED_LENGTH = 128, 64
@@ -180,7 +180,7 @@ def training_step(lm: LSTMLanguageModel, corpus: Corpus, lanes: int) -> Callable
         precision=lm.params_["precision"], input_noise=0.0,
     )  # fmt: skip
     model = lm.module_
-    trainer = _Trainer(model, corpus, None, config, make_optimiser(model, config), rate_at, 0, None)
+    trainer = Trainer(model, corpus, None, config, make_optimiser(model, config), rate_at, 0, None)
     model.train()
     steps = trainer.each_step(shuffled_groups(trainer.rows, lanes, WINDOW, trainer.rng))
     return lambda: next(steps)

@@ -14,7 +14,8 @@ from tiny import TEXTS, unfitted
 
 from lstmlm import CheckpointError, DivergenceError, LSTMLanguageModel, ParameterError, checkpoints
 from lstmlm.checkpoints import Checkpoints, checkpoints_in
-from lstmlm.training import Report, loop
+from lstmlm.training import Report
+from lstmlm.training.loop import last, trainer
 
 SCRIPT = Path(__file__).parent / "killing.py"
 SHOW = "lstmlm.estimator.language_model.TrainingProgress.__call__"
@@ -25,7 +26,7 @@ def often(monkeypatch):
     """Write a checkpoint at every report, of which there is one a step."""
     monkeypatch.setattr(checkpoints, "EVERY_SECONDS", 0.0)
     monkeypatch.setattr(checkpoints, "SHARE_OF_TIME", 1e9)
-    monkeypatch.setattr(loop, "REPORT_STEPS", 1)
+    monkeypatch.setattr(trainer, "REPORT_STEPS", 1)
 
 
 class Killed(BaseException):
@@ -143,14 +144,15 @@ def test_a_fit_killed_after_its_last_step_has_its_history(tmp_path, often, monke
     assert record(lm) == record(unfitted(tokenizer="char", max_epochs=2).fit(TEXTS))
 
 
-@pytest.mark.parametrize("where", ["HeldOut.loss", "_Trainer.end_epoch", "last_rate"])
-def test_a_fit_killed_near_its_end_ends_as_if_it_was_not(tmp_path, often, monkeypatch, where):
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(trainer.HeldOut, "loss"), (trainer.Trainer, "end_epoch"), (last, "last_rate")],
+    ids=["scoring held-out text", "ending the epoch", "training on held-out text"],
+)
+def test_a_fit_killed_near_its_end_ends_as_if_it_was_not(tmp_path, often, monkeypatch, owner, name):
     """Before the last epoch's held-out text is read, and while it is trained on in the end."""
     settings = {"tokenizer": "char", "max_epochs": 3, "early_stopping": True}
     lm = unfitted(**settings, checkpoint_dir=tmp_path)
-    name, owner = where.rpartition(".")[2], loop
-    for part in where.split(".")[:-1]:
-        owner = getattr(owner, part)
     work, calls = getattr(owner, name), itertools.count(1)
 
     def killing(*args: object) -> object:

@@ -6,7 +6,8 @@ import torch
 from test_training import corpus_of, pace, weights_of
 from tiny import network
 
-from lstmlm.training import loop, train
+from lstmlm.training import train
+from lstmlm.training.loop import trainer
 from lstmlm.training.weights import LATER_COUNT, RunningMean
 
 
@@ -64,7 +65,7 @@ def test_mean_and_weights_change_places_and_back_whatever_happens():
 
 
 def test_training_leaves_the_mean_of_the_weights_that_it_had(monkeypatch):
-    monkeypatch.setattr(loop, "REPORT_STEPS", 1)
+    monkeypatch.setattr(trainer, "REPORT_STEPS", 1)
     model, had = network(), []
     for report in train(model, corpus_of(n_texts=60), None, pace(max_epochs=3), seed=0):
         if math.isfinite(report.train_loss) and not report.ended:

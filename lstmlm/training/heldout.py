@@ -15,6 +15,7 @@ _log = logging.getLogger("lstmlm")
 
 LANES = 16  # pieces that a long text is read in side by side
 SPEED = 1.5  # first guess of how much faster held-out text is read than trained on
+LAST_PASSES = 4  # of training on a stream's end, at most
 
 
 class HeldOut:
@@ -33,6 +34,8 @@ class HeldOut:
         What reads it.
     warm_up : int
         Tokens before each piece of a long text that are read without counting.
+    read_last : bool
+        Whether it is trained on too, last of all.
 
     Attributes
     ----------
@@ -43,9 +46,15 @@ class HeldOut:
     """
 
     def __init__(
-        self, corpus: Corpus, trained_on: Corpus, model: RecurrentLM, warm_up: int
+        self,
+        corpus: Corpus,
+        trained_on: Corpus,
+        model: RecurrentLM,
+        warm_up: int,
+        *,
+        read_last: bool = False,
     ) -> None:
-        self.corpus, self._model = corpus, model
+        self.corpus, self._model, self._read_last = corpus, model, read_last
         self._rows = cut_in_lanes(corpus, LANES, warm_up)
         self._known = self._shared_types(trained_on)
         self.seconds: float | None = None
@@ -60,19 +69,36 @@ class HeldOut:
         self.seconds = time.monotonic() - start
         return tally.nats / tally.tokens
 
-    def expected_seconds(self, pace: float, guess_at_most: float) -> float:
-        """Return how long reading it will take: as last time, else guessed.
+    def last_passes(self, passes: float) -> int:
+        """Return how often it is trained on, last of all.
+
+        A stream's end, behind which goes on what the model will read, as often as the rest was,
+        but `LAST_PASSES` times at most; other texts once.
+
+        Parameters
+        ----------
+        passes : float
+            How often the rest was read.
+        """
+        return max(1, min(LAST_PASSES, round(passes))) if self.corpus.n_texts == 1 else 1
+
+    def expected_seconds(self, pace: float, passes: float, at_most: float) -> float:
+        """Return how long it will take from here: scoring it as last time, or guessed.
 
         Parameters
         ----------
         pace : float
             Tokens that are trained on in a second.
-        guess_at_most : float
-            Seconds.
+        passes : float
+            How often the rest was read.
+        at_most : float
+            Seconds that a guess is at most.
         """
-        if self.seconds is not None:
-            return self.seconds
-        return min(self.corpus.n_tokens / (pace * SPEED), guess_at_most)
+        training = self.corpus.n_tokens / pace
+        scoring = min(training / SPEED, at_most) if self.seconds is None else self.seconds
+        if not self._read_last:
+            return scoring
+        return scoring + min(training * self.last_passes(passes), at_most)
 
     def _shared_types(self, trained_on: Corpus) -> Tensor | None:
         """Return which ids the training text has; None if the held-out text has none of them."""

@@ -1,16 +1,10 @@
-"""Training by truncated back-propagation through time (Williams and Peng 1990).
-
-`train` is a generator: it moves the weights and yields a `Report` when an epoch begins, every few
-steps, and when the epoch has ended. Who has seen enough stops iterating; the model then holds the
-best weights so far.
-"""
+"""The steps and epochs of a training."""
 
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +12,11 @@ import torch
 from torch import Tensor
 
 from lstmlm.batches import Corpus, Rows, Window, cut_in_pieces, shuffled_groups, walk
-from lstmlm.checkpoints import Checkpoints
 from lstmlm.config import TrainConfig
 from lstmlm.errors import DivergenceError
 from lstmlm.model import RecurrentLM
 from lstmlm.nn.state import State
-from lstmlm.optim import AdamW, last_rate, make_optimiser, rate_at, scale_and_clip, set_rate
+from lstmlm.optim import AdamW, scale_and_clip, set_rate
 from lstmlm.scoring import tally_rows
 from lstmlm.training.heldout import HeldOut
 from lstmlm.training.loss import window_loss
@@ -34,77 +27,13 @@ from lstmlm.training.weights import RunningMean, put_weights
 _log = logging.getLogger("lstmlm")
 
 REPORT_STEPS = 10  # steps between two reports
-LAST_PASSES = 4  # at most, over the end of a stream that was held out
-LAST_STEPS = 20  # or more of each pass
 
 
-def train(
-    model: RecurrentLM,
-    corpus: Corpus,
-    heldout: Corpus | None,
-    config: TrainConfig,
-    *,
-    seed: int,
-    seconds: float | None = None,
-    checkpoints: Checkpoints | None = None,
-    optimiser: AdamW | None = None,
-    schedule: Callable[[float, int, float], float] = rate_at,
-    heldout_last: bool = False,
-) -> Generator[Report]:
-    """Train a model in place.
+class Trainer:
+    """One training's moving parts: what `train` keeps between its reports.
 
-    Parameters
-    ----------
-    model : RecurrentLM
-        Where the weights are, with their first values.
-    corpus : Corpus
-        What is trained on. Each of its ranges is read from a fresh state; a stream has one range.
-    heldout : Corpus or None
-        What decides which epoch's weights are kept and, with ``early_stopping``, when to stop.
-    config : TrainConfig
-        The pace, no value ``"auto"``.
-    seed : int
-        Of the order of the texts and of dropout.
-    seconds : float, optional
-        Budget of time from now on, held-out text included; the learning rate follows it.
-    checkpoints : Checkpoints, optional
-        Where the training's state is kept now and then; if there is one, training goes on from it.
-    optimiser : AdamW, optional
-        Moves the weights, and is changed; a new one by default.
-    schedule : callable
-        From the share of the budget that is used up, the steps taken and the passes over the text,
-        to the share of the learning rate.
-    heldout_last : bool
-        Whether to train on the held-out text too, last of all: see `_Trainer.run_heldout`.
-
-    Yields
-    ------
-    Report
-
-    Raises
-    ------
-    DivergenceError
-        When the loss is no longer finite.
+    Its parameters are those of `train`.
     """
-    optimiser = optimiser or make_optimiser(model, config)
-    trainer = _Trainer(model, corpus, heldout, config, optimiser, schedule, seed, seconds)
-    trainer.heldout_last = heldout_last and heldout is not None
-    saved = checkpoints.load() if checkpoints else None
-    if saved:
-        trainer.restore(*saved)
-    try:
-        for report in trainer.run():
-            if checkpoints and checkpoints.is_due:
-                checkpoints.save(*trainer.snapshot())
-            yield report
-    finally:
-        trainer.settle()
-    if trainer.heldout_last and trainer.tokens:
-        yield from trainer.run_heldout()
-
-
-class _Trainer:
-    """One training's moving parts: what `train` keeps between its reports."""
 
     def __init__(
         self,
@@ -116,6 +45,8 @@ class _Trainer:
         schedule: Callable[[float, int, float], float],
         seed: int,
         seconds: float | None,
+        *,
+        heldout_last: bool = False,
     ) -> None:
         self.model, self.corpus, self.config, self.seed = model, corpus, config, seed
         self.optimiser, self.schedule = optimiser, schedule
@@ -126,8 +57,9 @@ class _Trainer:
         self.noise = torch.Generator(model.device).manual_seed(seed)
         self.input_noise = InputNoise.of(corpus, model.vocab_size, config, model.device)
         self.rows = cut_in_pieces(corpus, self.n_rows, self.window)
-        self.heldout = None if heldout is None else HeldOut(heldout, corpus, model, self.window)
-        self.heldout_last = False
+        self.heldout: HeldOut | None = None
+        if heldout is not None:
+            self.heldout = HeldOut(heldout, corpus, model, self.window, read_last=heldout_last)
         self.began = time.monotonic()
         self.seconds = seconds
         self.history: list[Epoch] = []
@@ -180,41 +112,6 @@ class _Trainer:
         ended = self.end_epoch()
         self.begin_epoch()
         yield self.report(ended.train_loss, ended)
-
-    def run_heldout(self) -> Iterator[Report]:
-        """Train on the held-out text too, which has said which weights to keep.
-
-        A stream's end, behind which goes on what the model will read, is read as often as the rest
-        was, but `LAST_PASSES` times at most, other texts once, at a low rate. Broken off, this
-        leaves the weights of before.
-        """
-        assert self.heldout is not None
-        corpus = self.heldout.corpus
-        before = replace(self.report(math.nan), epoch=len(self.history))
-        weights = self.kept
-        assert weights is not None
-        config = replace(
-            self.config,
-            max_epochs=self.last_passes,
-            batch_size=max(1, min(self.n_rows, corpus.n_tokens // (LAST_STEPS * self.window))),
-            input_noise=0.0,
-        )
-        left = None if self.seconds is None else self.seconds - before.seconds
-        self.optimiser.rows.load()
-        last = _Trainer(
-            self.model, corpus, None, config, self.optimiser, last_rate, self.seed, left
-        )
-        ended = False
-        try:
-            for report in last.run():
-                loss, seconds = report.train_loss, before.seconds + report.seconds
-                yield replace(before, train_loss=loss, seconds=seconds)
-            last.settle()
-            ended = True
-        finally:
-            if not ended:
-                put_weights(self.model, weights)
-                self.model.eval()
 
     def end_epoch(self) -> Epoch:
         """Read the held-out text and put the epoch on record."""
@@ -292,8 +189,12 @@ class _Trainer:
     @property
     def rate_now(self) -> float:
         """The learning rate at this moment."""
-        passes = self.tokens / max(1, self.corpus.n_tokens)
-        return self.rate * self.schedule(self.progress, self.steps, passes)
+        return self.rate * self.schedule(self.progress, self.steps, self.passes)
+
+    @property
+    def passes(self) -> float:
+        """How often the text was read so far."""
+        return self.tokens / max(1, self.corpus.n_tokens)
 
     @property
     def progress(self) -> float:
@@ -312,18 +213,8 @@ class _Trainer:
         """Return how long the held-out text will take, so far as is known."""
         if self.heldout is None or not self.tokens:
             return 0.0
-        pace, most = self.tokens / used, 0.1 * (self.seconds or 0.0)
-        scoring = self.heldout.expected_seconds(pace, guess_at_most=most)
-        if not self.heldout_last:
-            return scoring
-        return scoring + min(self.last_passes * self.heldout.corpus.n_tokens / pace, most)
-
-    @property
-    def last_passes(self) -> int:
-        """How often `run_heldout` would read the held-out text."""
-        assert self.heldout is not None
-        passes = round(self.tokens / max(1, self.corpus.n_tokens))
-        return max(1, min(LAST_PASSES, passes)) if self.heldout.corpus.n_texts == 1 else 1
+        at_most = 0.1 * (self.seconds or 0.0)
+        return self.heldout.expected_seconds(self.tokens / used, self.passes, at_most)
 
     def evaluate(self) -> float | None:
         """Score the held-out text by the mean weights; keep them if they are the best so far."""
@@ -384,62 +275,3 @@ class _Trainer:
             best=self.kept,
             history=tuple(self.history),
         )
-
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that training goes on from, as tensors and as what JSON can hold."""
-        self.optimiser.rows.store()
-        tensors: dict[str, Tensor] = {f"weights.{n}": p for n, p in self.model.named_parameters()}
-        tensors |= {f"mean.{name}": weight for name, weight in self.mean.weights.items()}
-        tensors |= {f"best.{name}": weight for name, weight in (self.best or {}).items()}
-        for number, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
-        tensors["noise"] = self.noise.get_state()
-        if self.state is not None:
-            tensors |= {"state.hidden": self.state.hidden, "state.cell": self.state.cell}
-        facts = {name: getattr(self, name) for name in _FACTS}
-        facts |= {
-            "history": [asdict(epoch) for epoch in self.history],
-            "seconds": time.monotonic() - self.began,
-            "n_taken": self.mean.n_taken,
-            "heldout_seconds": self.heldout and self.heldout.seconds,
-        }
-        return tensors, facts
-
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Go back to where a snapshot was taken."""
-        parts = _by_first_name(tensors)
-        put_weights(self.model, parts["weights"])
-        self.optimiser.rows.load()
-        self.mean.restore(parts["mean"], facts["n_taken"])
-        device = self.model.device
-        best = {name: weight.to(device) for name, weight in parts.get("best", {}).items()}
-        self.best = best or None
-        moments = {int(n): m for n, m in _by_first_name(parts.get("optimiser", {})).items()}
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.noise.set_state(tensors["noise"])
-        if "state" in parts:
-            self.state = State(**{name: part.to(device) for name, part in parts["state"].items()})
-        for name in _FACTS:
-            setattr(self, name, facts[name])
-        if self.heldout is not None:
-            self.heldout.seconds = facts["heldout_seconds"]
-        self.history = [Epoch(**epoch) for epoch in facts["history"]]
-        self.began = time.monotonic() - facts["seconds"]
-        self.rng.bit_generator.state = self.order
-
-
-# What a snapshot holds of a trainer's plain attributes.
-_FACTS = (
-    *("order", "first_token", "first_step", "windows", "steps", "epoch_nats", "tokens"),
-    *("best_loss", "since_best"),
-)
-
-
-def _by_first_name(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Sort tensors named a.b into a dict of each a's tensors, by b."""
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        first, _, rest = name.partition(".")
-        parts.setdefault(first, {})[rest] = tensor
-    return parts
