@@ -1,20 +1,15 @@
 """The scripts under examples/ run, small, and show what they are there to show."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+import scripts
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def run(name: str, *options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name), *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = scripts.run(EXAMPLES / name, *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

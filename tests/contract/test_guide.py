@@ -1,11 +1,10 @@
 """The guide's Python runs, page by page, as a reader would type it."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import run
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 
@@ -15,11 +14,5 @@ def test_python_runs(page, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     script = tmp_path / "guide.py"
     script.write_text("\n".join(blocks), "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", script.name],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run(script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

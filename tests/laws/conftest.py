@@ -1,6 +1,5 @@
 """The table that drives the laws: tests that take `cell`, `lm` or `stream_lm` run on every row."""
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,14 @@ RECURRENT = (
     {"cell": "peephole_lstm", "peephole": "diagonal"},
     {"cell": "peephole_lstm", "peephole": "full"},
 )
+# Every pair of a cell, a head and a tokenizer, in half the rows that all triples would take: a law
+# fails by one of its parts, or by two that meet.
 CELLS = [
-    {"output": head, "tokenizer": tokenizer, **recurrent}
-    for recurrent, head, tokenizer in product(RECURRENT, HEADS, TOKENIZERS)
+    {"output": HEADS[(row + column) % 2], "tokenizer": tokenizer, **recurrent}
+    for row, recurrent in enumerate(RECURRENT)
+    for column, tokenizer in enumerate(TOKENIZERS)
 ]
-CELLS += [{"output": head, "tokenizer": path_of_byte_level(), "cell": "lstm"} for head in HEADS]
+CELLS.append({"output": "adaptive", "tokenizer": path_of_byte_level(), "cell": "lstm"})
 
 SHORT = {"max_epochs": 6}  # laws hold whatever was learned; of these cells most learn step by step
 

@@ -2,6 +2,8 @@
 
 import random
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +25,14 @@ def fit(cell, texts=TEXTS, **params):
     return unfitted(**cell, **settings | params).fit(texts)
 
 
+@cache
+def fitted_once(context: str = "document", **cell: Any) -> LSTMLanguageModel:
+    return fit(cell, context=context)
+
+
 @CONTEXTS
 def test_same_random_state_same_weights_bit_for_bit(cell, context):
-    one, other = fit(cell, context=context), fit(cell, context=context)
+    one, other = fitted_once(context, **cell), fit(cell, context=context)
     for name, values in weights(one).items():
         np.testing.assert_array_equal(weights(other)[name], values, err_msg=name)
     without_time = [[replace(e, seconds=0.0) for e in lm.history_] for lm in (one, other)]
@@ -35,14 +42,14 @@ def test_same_random_state_same_weights_bit_for_bit(cell, context):
 
 @CONTEXTS
 def test_another_random_state_gives_other_weights(cell, context):
-    one, other = fit(cell, context=context), fit(cell, context=context, random_state=4)
+    one, other = fitted_once(context, **cell), fit(cell, context=context, random_state=4)
     same = [n for n, v in weights(one).items() if np.array_equal(weights(other)[n], v)]
     # The projections start as the identity and learn only from a tail's ids, if the text has any.
     assert set(same) <= {"head.projections"}
 
 
 def test_a_one_shot_iterator_gives_the_weights_of_a_list(cell):
-    one, other = fit(cell), fit(cell, texts=iter(TEXTS))
+    one, other = fitted_once(**cell), fit(cell, texts=iter(TEXTS))
     for name, values in weights(one).items():
         np.testing.assert_array_equal(weights(other)[name], values, err_msg=name)
 

@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 import spacy
 from pipelines import pipeline
+from scripts import run
 from spacy.tokens import DocBin
 from spacy.training import Example
 from spacy.util import registry
@@ -79,13 +80,7 @@ params = {"hidden_size": 24, "embedding_dim": 12, "learning_rate": 0.02}
 
 def spacy_command(folder, *arguments):
     """Run spaCy's command line in a folder."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spacy", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run("-m", "spacy", *arguments, cwd=folder, strict=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
