@@ -2,6 +2,7 @@
 
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import date
@@ -40,11 +41,15 @@ def _memory() -> str:
 
 
 def in_turns(repeat: int, **work: Callable[[], float]) -> dict[str, float]:
-    """Run each piece of work in turn, `repeat` times; return the median of what each answers."""
+    """Run each piece of work in turn, `repeat` times; return the median of what each answers.
+
+    Who waits, or breaks off, sees each answer as it comes, on stderr.
+    """
     answers: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(repeat):
+    for turn in range(repeat):
         for name, run in work.items():
             answers[name].append(run())
+            print(f"{turn + 1}/{repeat} {name}: {answers[name][-1]:,.6g}", file=sys.stderr)
     return {name: statistics.median(given) for name, given in answers.items()}
 
 
