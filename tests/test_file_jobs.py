@@ -19,6 +19,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripts import run
 from tiny import TEXTS, fitted
 
 from lstmlm import JobError, LSTMLanguageModel, ModelFolderError
@@ -386,12 +387,7 @@ def test_a_dask_worker_that_is_killed_loses_nothing(model, corpus, tmp_path):
     score_files(model, [str(corpus)], tmp_path / "whole", asked, n_jobs=1)
     script = tmp_path / "cluster.py"
     script.write_text(DASK)
-    done = subprocess.run(
-        [sys.executable, str(script), str(model), str(corpus), str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run(script, model, corpus, tmp_path / "out", strict=False)
     assert done.stdout == "1\n", done.stderr
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 

@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 from pipelines import folder_of, pipeline
+from scripts import run
 from tiny import TEXTS
 
 METHODS = ["fork", "forkserver", "spawn"]
@@ -41,9 +42,7 @@ if __name__ == "__main__":
 def test_two_processes_say_what_one_does(method, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(method=method, folder=folder_of(), texts=TEXTS), "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=200
-    )
+    done = run(script)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "fine\n"
     assert done.stderr == ""
@@ -79,7 +78,7 @@ def test_an_error_in_a_worker_reaches_the_caller(tmp_path):
     )
     path = tmp_path / "script.py"
     path.write_text(script, "utf-8")
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=200)
+    done = run(path, strict=False)
     assert done.stdout == "True\n", done.stderr
 
 
