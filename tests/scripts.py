@@ -27,7 +27,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Do what ``python script.py ...`` or ``python -m module ...`` does.
 
-    What it printed comes back. Where it is `strict`, warnings are errors, as by ``-W error``.
+    What it printed comes back. Where it is `strict`, warnings are errors, as by ``-W error``, in
+    processes that it starts too. A script that takes `SECONDS` is ended by SIGALRM.
     """
     parent = _parent()
     with TemporaryDirectory() as folder:
@@ -49,7 +50,10 @@ def run(
 @cache
 def _parent() -> subprocess.Popen[str]:
     parent = subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-W", "error", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     atexit.register(parent.communicate)  # its input ends, and so does it
     return parent
@@ -71,8 +75,9 @@ def _run(command: list[str], cwd: str, printed: list[str], strict: bool) -> None
     for stream, path in enumerate([os.devnull, *printed]):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), stream)
     os.chdir(cwd)
-    if strict:
-        warnings.simplefilter("error")
+    if not strict:
+        sys.warnoptions.clear()  # which processes of its own begin with
+        warnings.resetwarnings()
     if command[0] == "-m":
         sys.argv = command[1:]
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)

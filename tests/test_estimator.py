@@ -133,7 +133,7 @@ STRANGE = {
     "right to left": "שלום עולם، مرحبا بالعالم",
     "controls": "\u202e\u2066\ufeff\x1c\x85",
     "combining": "e\u0301\u0327 Z̸̢a̷l̴g̵o̶",
-    "no space": "x" * 200_000,
+    "no space": "x" * 1_000_000,
     "unknown": "zzqx qqzz 龘",
 }
 

@@ -17,14 +17,14 @@ RECURRENT = (
     {"cell": "peephole_lstm", "peephole": "diagonal"},
     {"cell": "peephole_lstm", "peephole": "full"},
 )
-# Every pair of a cell, a head and a tokenizer, in half the rows that all triples would take: a law
-# fails by one of its parts, or by two that meet.
+# Every two of a cell, a head and a tokenizer of ours, in half the rows that all triples would take:
+# a law fails by one of its parts, or by two that meet.
 CELLS = [
     {"output": HEADS[(row + column) % 2], "tokenizer": tokenizer, **recurrent}
     for row, recurrent in enumerate(RECURRENT)
     for column, tokenizer in enumerate(TOKENIZERS)
 ]
-CELLS.append({"output": "adaptive", "tokenizer": path_of_byte_level(), "cell": "lstm"})
+CELLS += [{"output": head, "tokenizer": path_of_byte_level(), "cell": "lstm"} for head in HEADS]
 
 SHORT = {"max_epochs": 6}  # laws hold whatever was learned; of these cells most learn step by step
 
