@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lstmlm.nn import losses
+from lstmlm.nn import heads, losses
 from lstmlm.nn.heads import AdaptiveSoftmax, Head, Softmax, make_head
 from lstmlm.nn.losses import linear_cross_entropy, padded, rounded_up
 
@@ -110,6 +110,21 @@ def test_a_head_expects_what_it_is_told_to(kind):
     head.expect(log_probs)
     nothing = torch.zeros(1, WIDTH, dtype=torch.float64)
     torch.testing.assert_close(head.log_probs(nothing)[0], log_probs)
+
+
+@HEADS
+@pytest.mark.parametrize("shift", [-400.0, -90.0, -70.0, 0.0, 70.0, 90.0, 400.0])
+def test_logits_may_be_of_any_size(kind, shift, monkeypatch):
+    monkeypatch.setattr(heads, "BLOCK_LOGITS", 1)  # the head's norm in blocks as well
+    head = head_of(kind)
+    x, targets = batch_of(9)
+    due = head.nll(x, targets).float()
+    with torch.no_grad():
+        head.bias.add_(shift)
+        if isinstance(head, AdaptiveSoftmax):
+            head.cluster_bias.add_(shift)
+    nll = head.float().nll(x.float(), targets)
+    torch.testing.assert_close(nll, due, rtol=1e-4, atol=1e-4)
 
 
 def test_best_finds_ids_of_every_part():
