@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TEXTS
@@ -344,13 +345,15 @@ def test_a_fits_params_hold_no_auto(tokenizer):
     assert [name for name, value in params.items() if value == AUTO] == []
 
 
-def test_products_are_timed_where_seconds_limit_a_fit_in_float32(monkeypatch):
-    assert 0 < processors.measured_flops() < math.inf
-    monkeypatch.setattr(network, "has_fast_bf16", lambda device: False)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_are_timed_where_seconds_limit_a_fit(dtype, monkeypatch):
+    assert 0 < processors.measured_flops(dtype) < math.inf
+    monkeypatch.setattr(network, "has_matrix_units", lambda: False)
+    monkeypatch.setattr(network, "has_fast_bf16", lambda device: dtype == torch.bfloat16)
     text = ["it was a dark and stormy night " * 2_000]
 
     def width(flops, **limits):
-        monkeypatch.setattr(network, "measured_flops", lambda: flops)
+        monkeypatch.setattr(network, "measured_flops", {dtype: flops}.__getitem__)
         lm = LSTMLanguageModel(tokenizer="char", **limits).fit(text)
         return lm.params_["hidden_size"]
 

@@ -80,12 +80,15 @@ def has_fast_bf16(device: torch.device) -> bool:
 def guessed_flops(device: torch.device) -> float:
     """Return about how many floating-point operations a training's products get in a second.
 
-    With bf16 in hardware they are what was measured on two cores: 500 G, with AMX 430 (512 units,
-    20 lanes) to 680 (1,024 units, 64 lanes), where a product alone is several times as fast. In
-    float32 they are what a product is seen to get now: processors differ, and little else counts.
+    A product is timed now, as processors of one make differ by a factor of two. In float32 little
+    else counts; in bf16 a training got 0.58 (1,024 units, 22 lanes) to 0.79 (512 units, 64 lanes)
+    of it on two cores of a Zen 4. With AMX, where a product alone is several times as fast, it got
+    430 G (512 units, 20 lanes) to 680 G (1,024 units, 64 lanes).
     """
     if device.type != "cpu":
         return 2e13
-    if not has_fast_bf16(device):
-        return measured_flops()
-    return torch.get_num_threads() * (3e11 if has_matrix_units() else 2.5e11)
+    if has_matrix_units():
+        return 3e11 * torch.get_num_threads()
+    if has_fast_bf16(device):
+        return 0.7 * measured_flops(torch.bfloat16)
+    return measured_flops(torch.float32)

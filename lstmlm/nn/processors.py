@@ -30,13 +30,15 @@ def has_avx512() -> bool:
     return _has("avx512_f")
 
 
-def measured_flops(rows: int = 640, width: int = 256, n_products: int = 5) -> float:
-    """Return how many floating-point operations a product in float32 gets in a second now.
+def measured_flops(
+    dtype: torch.dtype, rows: int = 640, width: int = 256, n_products: int = 5
+) -> float:
+    """Return how many floating-point operations a product of a type gets in a second now.
 
     The fastest of some small products counts, as what else runs only slows them: 40 ms in all on
     one thread of a Zen 1.
     """
-    one, best = torch.ones(rows, width, device="cpu"), math.inf
+    one, best = torch.ones(rows, width, dtype=dtype, device="cpu"), math.inf
     other = one.T.contiguous()
     for _ in range(n_products):
         began = time.perf_counter()
