@@ -114,7 +114,7 @@ def test_dropout_follows_how_much_text_a_weight_has():
     assert model(20_000_000, 33_278, max_epochs=6).dropout < 0.1
 
 
-def test_seconds_for_three_passes_over_a_million_words_buy_a_wide_network():
+def test_seconds_for_many_passes_over_a_million_words_buy_a_wide_network():
     wikitext = 2_088_628, 33_278
     network, pace = settled(*wikitext, max_seconds=3600.0)
     assert (network.hidden_size, network.embedding_dim) == (1024, 400)
