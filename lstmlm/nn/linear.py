@@ -9,7 +9,7 @@ from lstmlm.nn.stepping import Weights, product
 
 NORM_ROWS = 2_048  # rows whose norms are computed side by side,
 BLOCK_LOGITS = 1 << 20  # and logits of theirs that are held at a time: 4 MiB of float32
-PLAIN_NORM = 60.0  # nats either way, up to which exp() of logits as they are is exact: e^88 is inf
+PLAIN_NORM = 60.0  # nats either way, up to which exp() of logits as they are loses nothing
 
 
 def logits(x: Tensor, weight: Weights, bias: Tensor, *, beside: Weights | None = None) -> Tensor:
@@ -66,7 +66,7 @@ def _log_norm(x: Tensor, weight: Weights, bias: Tensor) -> Tensor:
     """Return log(sum(exp(logits))) of each row, shape (N,).
 
     The largest logit is taken off first, as is usual, only where sums without that come near the
-    ends of what float32 holds: two walks over the logits instead of four.
+    ends of what float32 holds, e^-87 and e^88: two walks over the logits instead of four.
     """
     n_rows, x = len(x), padded(x)
     size = max(1, BLOCK_LOGITS // max(1, len(x)))
